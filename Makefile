@@ -1,0 +1,56 @@
+# Two commands do everything: `make demo` and `make test`.  Each sets up first; run again they are quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test lint format notebooks images test-extras clean
+
+help:
+	@echo "make demo       the whole pipeline on the embedded sample, into demo/"
+	@echo "make test       all tests"
+	@echo "make lint       ruff and mypy"
+	@echo "make notebooks  run the notebooks on the sample and store their outputs"
+	@echo "make images     make every picture and animation of images/ again"
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lungseg needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+setup: $(READY)
+
+demo: setup
+	$(BIN)/lungseg demo demo
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: setup
+	$(BIN)/python notebooks/make.py
+
+images: setup
+	$(BIN)/python images/make.py
+
+# Albumentations brings a headless OpenCV, which must not stand beside opencv-python: an environment of its own.
+EXTRAS := .venv-extras
+test-extras: setup
+	test -x $(EXTRAS)/bin/python || $(PYTHON) -m venv $(EXTRAS)
+	grep -v '^opencv-python==' requirements.txt > $(EXTRAS)/requirements.txt
+	$(EXTRAS)/bin/python -m pip install --quiet --disable-pip-version-check -r $(EXTRAS)/requirements.txt albumentations==2.0.8
+	$(EXTRAS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(EXTRAS)/bin/python -m pytest -q --override-ini addopts=-ra tests/extras
+
+clean:
+	rm -rf demo build .pytest_cache .mypy_cache .ruff_cache *.egg-info

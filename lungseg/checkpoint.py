@@ -1,0 +1,206 @@
+"""Checkpoints that are whole or not there: written in one step, with their SHA-256 beside them, loaded without pickle.
+
+``best.ckpt.sha256`` is in the form of ``sha256sum``, so ``sha256sum -c best.ckpt.sha256`` checks it as well.  While a
+checkpoint is being replaced, the file lists the digests of the old and the new one: a kill at any moment leaves a
+checkpoint that fits one of the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .config import UNetConfig, from_dict
+from .errors import IntegrityError, LungsegError, TrainingError, UsageError
+from .files import atomic_write, machine_error
+from .unet import UNet
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+FOLDER = "checkpoints"
+NET = "net."  # what the keys of the network begin with in a checkpoint
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_ANEW = "Copy the checkpoint and its .sha256 file from where they came from again, or train again."
+
+
+def digest_file(path: str | Path) -> Path:
+    """Where the SHA-256 of the checkpoint ``path`` stands."""
+    return Path(f"{path}.sha256")
+
+
+def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Write a checkpoint and its SHA-256, durably; what stood at ``path`` is good until it is replaced.
+
+    Args:
+        checkpoint: as Lightning makes it: tensors and plain values, weights under ``state_dict``.
+        path: the file; its folder must exist.
+
+    Raises:
+        TrainingError: a weight is not a finite number.
+        MachineError: the disk is full or can not be written.
+    """
+    path = Path(path)
+    broken = non_finite(checkpoint["state_dict"])
+    if broken:
+        raise TrainingError.of(
+            "non-finite-weights",
+            "the weights are no longer finite numbers, so they are not saved",
+            found=_some(broken),
+            file=path.name,
+            mend="The checkpoint before is kept. Train again with a lower learning rate.",
+        )
+    # In memory first: a full disk is then an OSError of one write, and the digest is of what was meant.
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    data = buffer.getbuffer()
+    new, old = hashlib.sha256(data).hexdigest(), _digests(path)
+    _write_digests(path, [new, *old])
+    atomic_write(path, data, durable=True)
+    _write_digests(path, [new])
+
+
+def load_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint that :func:`save_checkpoint` wrote; nothing in it is ever executed.
+
+    Raises:
+        UsageError: there is no such file.
+        IntegrityError: its SHA-256 is missing or another, it holds more than tensors and plain values, or a weight is
+            not a finite number.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as cause:
+        mend = "Name the folder of a run that has finished an epoch, or a checkpoint in it."
+        raise UsageError.of("missing-checkpoint", "there is no such checkpoint", file=path, mend=mend) from cause
+    except OSError as cause:
+        raise machine_error(cause, path) from cause
+    expected, found = _digests(path), hashlib.sha256(data).hexdigest()
+    if not expected:
+        what, mend = "its SHA-256 is missing", f"Put {digest_file(path).name} beside it. {_ANEW}"
+        raise IntegrityError.of("no-digest", what, file=path, mend=mend)
+    if found not in expected:
+        raise IntegrityError.of(
+            "hash-mismatch",
+            "the checkpoint is not the one that was written (SHA-256)",
+            expected=" or ".join(expected),
+            found=found,
+            file=path,
+            mend=_ANEW,
+        )
+    try:
+        checkpoint = torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
+    except Exception as cause:  # torch raises errors of many kinds for a file that is damaged or wants to run code
+        what = "holds something else than weights and plain values, or is damaged; nothing in it was run"
+        reason = str(cause).strip().splitlines()[0][:200] if str(cause).strip() else type(cause).__name__
+        raise IntegrityError.of("unsafe-checkpoint", what, found=reason, file=path, mend=_ANEW) from cause
+    _check_form(checkpoint, path)
+    return checkpoint
+
+
+def load_model(run_or_checkpoint: str | Path, *, device: str | torch.device = "cpu") -> tuple[UNet, dict[str, Any]]:
+    """The network of a run, ready to predict.
+
+    Args:
+        run_or_checkpoint: folder of a run (its ``best.ckpt`` is taken) or a checkpoint.
+        device: where to put it.
+
+    Returns:
+        The network in evaluation mode, and what the run's config.json says of it: ``recipe``, ``fold``, ``data``
+        (preprocessing settings), ``lungseg`` (version).
+
+    Raises:
+        UsageError: there is no such run or file.
+        IntegrityError: the checkpoint is refused (see :func:`load_checkpoint`), or its weights do not fit its own
+            description of the network.
+    """
+    path = Path(run_or_checkpoint)
+    if path.is_dir():
+        path = path / FOLDER / BEST
+    checkpoint = load_checkpoint(path)
+    config = checkpoint["hyper_parameters"]["config"]
+    try:
+        net = UNet(from_dict(UNetConfig, config["recipe"]["unet"]))
+    except (LungsegError, KeyError, TypeError, ValueError, RuntimeError) as cause:
+        what = "describes a network that this version can not build"
+        raise IntegrityError.of("unknown-network", what, found=str(cause), file=path, mend=_ANEW) from cause
+    fit_weights(net, network_weights(checkpoint), path)
+    return net.eval().to(device), config
+
+
+def network_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The network's weights of a checkpoint, by their names in :class:`~lungseg.unet.UNet`."""
+    return {key.removeprefix(NET): value for key, value in checkpoint["state_dict"].items() if key.startswith(NET)}
+
+
+def fit_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Copy ``weights`` into ``net``.
+
+    Raises:
+        IntegrityError: a key is missing or unknown, or a shape differs; all are named.
+    """
+    own = net.state_dict()
+    odd = [f"{key} missing" for key in own if key not in weights]
+    odd += [f"{key} unknown" for key in weights if key not in own]
+    odd += [
+        f"{key} {list(weights[key].shape)} in place of {list(own[key].shape)}"
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    if odd:
+        raise IntegrityError.of(
+            "other-network",
+            "the weights are of another network",
+            expected=f"a U-Net of widths {list(net.config.widths)}, norm {net.config.norm}",
+            found=_some(odd),
+            file=path,
+            mend="Use the checkpoint of the run that it was trained in.",
+        )
+    net.load_state_dict(weights)
+
+
+def non_finite(weights: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold NaN or an infinity."""
+    return [
+        key for key, value in weights.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
+
+
+def _check_form(checkpoint: Any, path: Path) -> None:
+    weights: Any = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    tensors = isinstance(weights, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    )
+    if not tensors or not isinstance(settings, dict) or not isinstance(settings.get("config"), dict):
+        what, expected = "is no checkpoint of lungseg", "state_dict (tensors) and hyper_parameters (config)"
+        found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise IntegrityError.of("other-checkpoint", what, expected=expected, found=found[:200], file=path, mend=_ANEW)
+    broken = non_finite(weights)
+    if broken:
+        what = "holds weights that are not finite numbers"
+        raise IntegrityError.of("non-finite-weights", what, found=_some(broken), file=path, mend=_ANEW)
+
+
+def _digests(path: Path) -> list[str]:
+    """The digests listed beside ``path``, newest first; none where there is no such file."""
+    try:
+        lines = digest_file(path).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return [match[1] for line in lines if (match := _LINE.fullmatch(line))]
+
+
+def _write_digests(path: Path, digests: list[str]) -> None:
+    text = "".join(f"{digest}  {path.name}\n" for digest in digests)
+    atomic_write(digest_file(path), text.encode("utf-8", "surrogateescape"), durable=True)
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

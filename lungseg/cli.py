@@ -1,0 +1,397 @@
+"""The command ``lungseg``: one subcommand a stage, one line an error, exit codes that mean something.
+
+Exit codes: 0 done, with or without warnings; 1 a fault of lungseg, or training that diverged; 2 usage; 3 a scan, label
+or pair is bad (the good ones are done); 4 an archive, checkpoint or weights file refused; 5 the machine (disk, memory,
+lock); 130 and 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from . import __version__
+from .config import RECIPES
+from .errors import NOTICE, LungsegError, MachineError, UsageError, printable
+from .files import machine_error
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal can not show is no fault
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has gone: not an error of ours, and nobody is left to be told.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return 0
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return int(args.handler(args))
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt, _Terminated) as error:
+        text, code = _explained(error, args.command)
+        if args.debug:
+            traceback.print_exc()
+        print(f"lungseg {args.command}: {text}", file=sys.stderr)
+        return code
+
+
+def _explained(error: BaseException, command: str) -> tuple[str, int]:
+    """One line for people, and the exit code."""
+    again = "the same command with --resume goes on" if command == "train" else "the same command goes on"
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted; {again} where it was", 130
+    if isinstance(error, _Terminated):
+        return f"terminated; {again} where it was", 143
+    if isinstance(error, MemoryError):
+        return "there is not enough memory. Use fewer --workers or a smaller batch.", MachineError.exit_code
+    if isinstance(error, OSError):
+        error = machine_error(error, error.filename or "")
+    if isinstance(error, LungsegError):
+        return str(error.problem), error.exit_code
+    text = printable(f"{type(error).__name__}: {error}")
+    return f"{text}. This is a fault of lungseg: run again with --debug and report it.", 1
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """``--window -1000,400`` as one word, because argparse takes what begins with a dash for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] == "--window" and "--" not in words and re.match(r"-[\d.]", word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(UsageError.exit_code, f"{self.prog}: {printable(message)}. See `{self.prog} --help`.\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands; it imports nothing heavy."""
+    common = _Parser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = _Parser(
+        prog="lungseg", description="Segment lung tumours in chest CT, and understand what was done.", epilog=NOTICE
+    )
+    parser.add_argument("--version", action="version", version=f"lungseg {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, handler: Handler, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", epilog=NOTICE, parents=[common]
+        )
+        sub.set_defaults(handler=handler)
+        return sub
+
+    sub = command("sample", _sample, "write a synthetic Task06_Lung tree")
+    sub.add_argument("out", metavar="OUT")
+    sub.add_argument("--cases", type=_count(1), default=12, help="labelled patients (12)")
+    sub.add_argument("--test-cases", type=_count(0), default=2, help="unlabelled patients (2)")
+    sub.add_argument("--shape", type=_count(16), nargs=3, default=(256, 256, 64), metavar=("X", "Y", "Z"))
+    sub.add_argument("--seed", type=_count(0), default=0)
+    _workers(sub)
+
+    sub = command("download", _download, "fetch, check and unpack Task06_Lung (9.16 GB)")
+    sub.add_argument("out", metavar="OUT")
+    sub.add_argument("--source", default="aws", help="aws, kaggle:OWNER/NAME, a URL, or an archive on disk (aws)")
+    sub.add_argument("--sha256", help="what another archive than the published one must hash to")
+    sub.add_argument("--keep-archive", action="store_true", help="leave the archive beside the unpacked tree")
+
+    sub = command("verify", _verify, "check a tree of scans, to the last byte, and list what is wrong")
+    sub.add_argument("root", metavar="ROOT")
+    sub.add_argument("--json", metavar="FILE", help="write the list as JSON as well")
+    _workers(sub)
+
+    sub = command("preprocess", _preprocess, "cut scans into slices for training")
+    sub.add_argument("root", metavar="ROOT")
+    sub.add_argument("out", metavar="OUT")
+    sub.add_argument("--size", type=_count(8), default=256, help="rows and columns of a slice (256)")
+    sub.add_argument(
+        "--skip-slices",
+        default="30",
+        metavar="N",
+        help="axial slices to drop at the feet end: 30, 12.5mm, or auto (30)",
+    )
+    sub.add_argument("--rebuild", action="store_true", help="make everything again if OUT was made with other settings")
+    _workers(sub)
+
+    sub = command("train", _train, "train a network on slices")
+    sub.add_argument("processed", metavar="PROCESSED")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--recipe", choices=sorted(RECIPES), help="all settings together (classic)")
+    sub.add_argument("--fold", type=_count(0), help="which fold is held out (0)")
+    sub.add_argument("--n-folds", type=_count(2), help="folds that the patients are split into (5)")
+    sub.add_argument("--splits", metavar="FILE", help="nnU-Net's splits_final.json, or the splits.json of another run")
+    sub.add_argument("--loss", choices=("bce", "dice", "dice_bce"))
+    sub.add_argument("--epochs", type=_count(1))
+    sub.add_argument("--max-minutes", type=_positive, help="end in time, with the schedule finished")
+    sub.add_argument("--augment", choices=("torch", "imgaug", "none"))
+    sub.add_argument("--batch-size", type=_count(1))
+    sub.add_argument("--learning-rate", type=_positive)
+    sub.add_argument(
+        "--inner-val",
+        type=_share,
+        metavar="SHARE",
+        help="share of the training patients that choose the checkpoint; 0 keeps the last (0.15)",
+    )
+    sub.add_argument(
+        "--early-stop", type=_count(0), metavar="N", help="end after N epochs without a better Dice; 0 never"
+    )
+    sub.add_argument("--precision", choices=("auto", "32", "bf16"))
+    sub.add_argument("--seed", type=_count(0))
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto)")
+    sub.add_argument("--loader-workers", type=_count(0), default=None, help="processes that load slices")
+    sub.add_argument("--tensorboard", action="store_true", help="log for TensorBoard as well (an extra)")
+    sub.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+
+    sub = command("evaluate", _evaluate, "score the held-out patients of a run's fold")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--scans", metavar="ROOT", help="read the original scans and labels again instead of the slices")
+    _inference(sub)
+
+    sub = command("score", _score, "measure masks that any tool made against labels")
+    sub.add_argument("predictions", metavar="PREDICTIONS")
+    sub.add_argument("labels", metavar="LABELS")
+    sub.add_argument("--json", metavar="FILE")
+    sub.add_argument("--csv", metavar="FILE")
+    _workers(sub)
+
+    sub = command("predict", _predict, "segment a scan, or a folder of scans into a folder")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("scan", metavar="SCAN")
+    sub.add_argument("out", metavar="OUT.nii.gz")
+    sub.add_argument("--skip-slices", metavar="N", help="as in preprocess; otherwise as the run was trained")
+    _inference(sub)
+
+    sub = command("animate", _animate, "show a scan slice by slice, with its tumours")
+    sub.add_argument("scan", metavar="SCAN")
+    sub.add_argument("out", metavar="OUT.gif")
+    sub.add_argument("--mask", metavar="MASK", help="prediction to draw")
+    sub.add_argument("--truth", metavar="LABEL", help="true label to draw")
+    sub.add_argument("--window", default="lung", metavar="lung|mediastinum|LO,HI", help="HU shown from black to white")
+    sub.add_argument("--every", type=_count(1), metavar="N", help="show every Nth slice (as many as make 100 frames)")
+    sub.add_argument("--fps", type=_positive, default=10.0, metavar="N", help="frames a second (10)")
+
+    sub = command("demo", _demo, "the whole pipeline on the sample")
+    sub.add_argument("out", metavar="OUT", nargs="?", default="demo")
+    return parser
+
+
+def _sample(args: argparse.Namespace) -> int:
+    from .sample import write_sample
+
+    write_sample(
+        args.out,
+        cases=args.cases,
+        test_cases=args.test_cases,
+        shape=tuple(args.shape),
+        seed=args.seed,
+        workers=args.workers,
+    )
+    print(f"{args.cases} labelled and {args.test_cases} unlabelled synthetic scans in {printable(args.out)}")
+    return 0
+
+
+def _download(args: argparse.Namespace) -> int:
+    from .download import download
+
+    root = download(args.out, source=args.source, sha256=args.sha256, keep_archive=args.keep_archive)
+    print(f"Task06_Lung is in {printable(root)}; next: lungseg verify {printable(root)}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from .verify import table, verify
+
+    verified = verify(args.root, workers=args.workers, json_file=args.json)
+    print(table(verified))
+    return verified.exit_code
+
+
+def _preprocess(args: argparse.Namespace) -> int:
+    from .preprocess import preprocess, summary
+
+    done = preprocess(
+        args.root, args.out, size=args.size, skip_slices=args.skip_slices, workers=args.workers, rebuild=args.rebuild
+    )
+    print(summary(done))
+    return done.exit_code
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .train import train
+
+    result = train(
+        args.processed,
+        args.run,
+        recipe=args.recipe,
+        fold=args.fold,
+        n_folds=args.n_folds,
+        splits=args.splits,
+        loss=args.loss,
+        epochs=args.epochs,
+        max_minutes=args.max_minutes,
+        augment=args.augment,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        inner_val=args.inner_val,
+        early_stop=args.early_stop,
+        precision=args.precision,
+        seed=args.seed,
+        device=args.device,
+        workers=args.loader_workers,
+        logger="tensorboard" if args.tensorboard else None,
+        resume=args.resume,
+    )
+    print(result)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from .evaluate import evaluate
+
+    evaluation = evaluate(
+        args.run,
+        scans=args.scans,
+        threshold=args.threshold,
+        device=args.device,
+        batch_size=args.batch_size,
+        checkpoint=args.checkpoint,
+    )
+    print(evaluation)
+    return evaluation.exit_code
+
+
+def _score(args: argparse.Namespace) -> int:
+    from .score import score
+
+    scores = score(args.predictions, args.labels, json_file=args.json, csv_file=args.csv, workers=args.workers)
+    print(scores)
+    return scores.exit_code
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from .predict import predict
+
+    predicted = predict(
+        args.run,
+        args.scan,
+        args.out,
+        threshold=args.threshold,
+        device=args.device,
+        batch_size=args.batch_size,
+        checkpoint=args.checkpoint,
+        skip_slices=args.skip_slices,
+    )
+    print(predicted)
+    return predicted.exit_code
+
+
+def _animate(args: argparse.Namespace) -> int:
+    from .visualize import animate
+
+    out = animate(
+        args.scan,
+        args.out,
+        mask=args.mask,
+        truth=args.truth,
+        window=_window(args.window),
+        every=args.every,
+        fps=args.fps,
+    )
+    print(printable(out))
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from .demo import demo
+
+    print(demo(args.out))
+    return 0
+
+
+def _workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=_count(1), metavar="N", help="processes (one for each core)")
+
+
+def _inference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threshold", type=_share, default=0.5, help="probability above which a voxel is tumour (0.5)")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto)")
+    parser.add_argument("--batch-size", type=_count(1), help="slices at a time (4 on a CPU, 32 on a GPU)")
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is under {least}")
+        return value
+
+    return whole_number
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to under 1")
+    return value
+
+
+def _window(text: str) -> Any:
+    if "," not in text:
+        return text
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as cause:
+        raise UsageError.of(
+            "bad-window", "the window can not be read", expected="lung, mediastinum or LO,HI in HU", found=text
+        ) from cause
+    return low, high
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception, so that temporary files are removed on the way out."""
+
+
+def _terminated(number: int, frame: Any) -> NoReturn:
+    raise _Terminated
+
+
+if __name__ == "__main__":
+    sys.exit(main())

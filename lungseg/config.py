@@ -1,0 +1,184 @@
+"""Every setting of the pipeline, as frozen dataclasses of plain numbers and strings, and the recipes made of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from .errors import UsageError
+
+# The user's recipe divides by 3071, the largest value of 12-bit CT with the usual offset of -1024 (0..4095); real files
+# of Task06_Lung exceed it (lung_018 reaches 20,349 HU), so they are clipped first.
+HU_MIN = -1000.0  # air
+HU_MAX = 3071.0
+AIR = HU_MIN / HU_MAX  # -0.3256: what lies outside the body in a preprocessed slice
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How a scan becomes slices.
+
+    Args:
+        size: rows and columns of a slice, pixels.
+        skip_slices: how many axial slices to drop at the feet end: ``"30"`` slices, ``"12.5mm"``, or ``"auto"`` (up to
+            the first slice that shows lung).
+        hu_min: lower clip, HU.
+        hu_max: upper clip and divisor, HU.
+    """
+
+    size: int = 256
+    skip_slices: str = "30"
+    hu_min: float = HU_MIN
+    hu_max: float = HU_MAX
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Ranges of the random transform; each is drawn uniformly, anew for every sample.
+
+    Args:
+        scale: smallest and largest zoom.
+        rotation_deg: largest rotation either way, degrees.
+        translation: largest shift either way on each axis, as a share of the side.
+        elastic_strength: smallest and largest strength of the elastic displacement (alpha), pixels.
+        elastic_smoothness: smallest and largest standard deviation of its Gaussian (sigma), pixels.
+    """
+
+    scale: tuple[float, float] = (0.85, 1.15)
+    rotation_deg: float = 45.0
+    translation: float = 0.15
+    elastic_strength: tuple[float, float] = (0.0, 40.0)
+    elastic_smoothness: tuple[float, float] = (4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of the U-Net; the defaults are ``classic`` (7,781,761 parameters).
+
+    Args:
+        in_channels: channels of the input.
+        widths: channels of each level, full resolution first; one pooling between two levels.
+        norm: normalisation after each 3x3 convolution.
+    """
+
+    in_channels: int = 1
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    norm: Literal["none", "batch", "group", "instance"] = "none"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run, apart from the data.
+
+    Args:
+        name: the recipe's name.
+        unet: shape of the network.
+        loss: ``bce``, ``dice`` or ``dice_bce``, all on logits.
+        optimizer: ``adam`` or ``adamw``.
+        learning_rate: (peak) learning rate.
+        weight_decay: of ``adamw``.
+        schedule: ``constant``, or ``one_cycle`` over all steps of the run.
+        batch_size: slices a step.
+        epochs: passes; an epoch draws as many slices as the training patients have.
+        augment: ``torch`` (batched, on the device), ``imgaug`` (in the loader's workers) or ``none``.
+        augmentation: ranges of the transform.
+        inner_val: share of the training patients set aside to choose the checkpoint; 0 keeps the last weights.
+        early_stop: epochs without a better inner validation Dice after which training ends; 0 never.
+        precision: ``auto`` (bf16 where the device is fast at it), ``32`` or ``bf16``.
+        seed: of weights, order and augmentation.
+    """
+
+    name: str = "classic"
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    loss: Literal["bce", "dice", "dice_bce"] = "bce"
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    batch_size: int = 8
+    epochs: int = 30
+    augment: str = "torch"
+    augmentation: AugmentConfig = field(default_factory=AugmentConfig)
+    inner_val: float = 0.15
+    early_stop: int = 0
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    seed: int = 0
+
+    def but(self, **changes: Any) -> Recipe:
+        """The same recipe with some settings changed; ``None`` leaves a setting as it is."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+
+RECIPES: dict[str, Recipe] = {
+    # The published student recipe, its bugs mended: plain U-Net, BCE, Adam, oversampling.
+    "classic": Recipe(),
+    # Narrow enough for two CPU cores: a few minutes on the sample.
+    "demo": Recipe(
+        name="demo",
+        unet=UNetConfig(widths=(16, 32, 64, 128), norm="batch"),
+        loss="dice_bce",
+        optimizer="adamw",
+        learning_rate=3e-3,
+        weight_decay=1e-2,
+        schedule="one_cycle",
+        epochs=8,
+    ),
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe called ``name``.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    try:
+        return RECIPES[name]
+    except KeyError as cause:
+        raise UsageError.of(
+            "unknown-recipe", "there is no such recipe", expected=" or ".join(RECIPES), found=name
+        ) from cause
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain numbers, strings, lists and dicts, for JSON and checkpoints."""
+    return {key: _plain(value) for key, value in asdict(config).items()}
+
+
+def recipe_from_dict(values: dict[str, Any]) -> Recipe:
+    """The inverse of :func:`to_dict` for a :class:`Recipe`.
+
+    Raises:
+        UsageError: a setting is not known to this version.
+    """
+    values = dict(values)
+    nested: dict[str, type] = {"unet": UNetConfig, "augmentation": AugmentConfig}
+    for name, kind in nested.items():
+        if name in values:
+            values[name] = from_dict(kind, values[name])
+    return from_dict(Recipe, values)
+
+
+def from_dict(kind: type, values: dict[str, Any]) -> Any:
+    """A frozen dataclass of ``kind`` from plain values; lists become tuples.
+
+    Raises:
+        UsageError: a key is no setting of ``kind``.
+    """
+    unknown = sorted(set(values) - {item.name for item in fields(kind)})
+    if unknown:
+        raise UsageError.of(
+            "unknown-setting",
+            f"{kind.__name__} has no such setting",
+            found=", ".join(unknown),
+            mend="The file was made by another version of lungseg.",
+        )
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

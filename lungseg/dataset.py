@@ -1,0 +1,184 @@
+"""The slices of a list of patients as a torch dataset.
+
+(seed, epoch, index) decides a sample, whatever the number of workers or the batch it is in.  An index may exceed the
+number of slices: ``index % len(dataset)`` is the slice, and ``sampler`` says what the rest is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .augment import Augment
+from .errors import LungsegError, UsageError
+from .manifest import Manifest, image_name, mask_name
+from .progress import progress
+from .randomness import SampleRandom
+from .sampler import TumourSampler, sampler_weights
+from .slice_file import mask_path, read_slice
+
+
+class LungDataset(Dataset[tuple[Tensor, ...]]):
+    """All slices of some cases: ``dataset[i]`` is (image, mask), both ``float32 [1, size, size]``.
+
+    The image is HU clipped and divided (air -0.3256, see ``config.PreprocessConfig``), the mask is 0 or 1, and all
+    zeros for a case without a label.  Slices come case by case in the order of ``cases``, from the feet up.
+
+    Args:
+        processed: a folder that ``preprocess`` wrote, or its manifest.
+        cases: names of the cases.
+        augment: transforms every sample (see ``augment``); leave it out where the training loop does so on the device.
+        seed: of the augmentation.
+        in_memory: read everything once, now: 3 bytes a pixel (3.1 GB for Task06_Lung).
+        check: compare each file with its hash in the manifest whenever it is read.
+        labels: refuse cases without a label; False takes them with empty masks.
+        with_index: give (image, mask, index) with an ``int64`` scalar, for augmentation outside of the dataset.
+
+    Attributes:
+        cases: names of the cases, as given.
+        case_index: position in ``cases`` of each slice, ``int64 [N]``.
+        slice_index: index in the L-A-S scan of each slice, ``int64 [N]``.
+        tumour_pixels: tumour pixels of each slice's mask, ``int64 [N]``.
+
+    Raises:
+        UsageError: a case is unknown, named twice or has no label, or there are no slices.
+        DataError: the manifest is missing or damaged; with ``in_memory`` also a slice (see :func:`read_slice`).
+    """
+
+    def __init__(
+        self,
+        processed: str | Path | Manifest,
+        cases: Sequence[str],
+        *,
+        augment: Augment | None = None,
+        seed: int = 0,
+        in_memory: bool = False,
+        check: bool = True,
+        labels: bool = True,
+        with_index: bool = False,
+    ) -> None:
+        self.manifest = processed if isinstance(processed, Manifest) else Manifest.read(processed)
+        self.cases = tuple(cases)
+        _check_cases(self.manifest, self.cases, labels)
+        self.augment = augment
+        self.seed = seed
+        self.check = check
+        self.with_index = with_index
+        self.size = self.manifest.config.size
+        records = [self.manifest.cases[case] for case in self.cases]
+        self.case_index = np.repeat(np.arange(len(records)), [len(record.slices) for record in records])
+        self.slice_index = np.array([z for record in records for z in record.slices], np.int64)
+        self.tumour_pixels = np.array(
+            [n for record in records for n in record.tumour_pixels or [0] * len(record.slices)], np.int64
+        )
+        if not len(self):
+            raise UsageError.of("no-slices", "there are no slices to load", file=self.manifest.root)
+        # Shared memory, so that persistent workers see a new epoch as well.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._stored: tuple[Tensor, Tensor] | None = self._load() if in_memory else None
+
+    def __len__(self) -> int:
+        return len(self.slice_index)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        if index < -len(self):
+            raise IndexError(f"index {index} of {len(self)} slices")
+        return self.__getitems__([index + len(self) if index < 0 else index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, ...]]:
+        """The samples of a batch; torch's loader prefers this to one call a sample."""
+        return list(zip(*self.batch(indices), strict=True))
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the augmentation; call it before the loader is iterated."""
+        self._epoch.fill_(epoch)
+
+    def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, ...]:
+        """Images and masks ``float32 [B, 1, size, size]``, and with ``with_index`` the indices ``int64 [B]``.
+
+        Raises:
+            LungsegError: a slice is missing or damaged, or the augmentation fails; the file is named.
+        """
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        images, masks = self._gather(index % len(self))
+        if self.augment is not None:
+            images, masks = self._augmented(self.augment, images, masks, index)
+        return (images, masks, index) if self.with_index else (images, masks)
+
+    def image_path(self, index: int) -> Path:
+        """File of a sample's image; :func:`mask_path` gives the mask's."""
+        index %= len(self)
+        return self.manifest.root / self.cases[self.case_index[index]] / image_name(int(self.slice_index[index]))
+
+    def _gather(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        if self._stored is not None:
+            stored_images, stored_masks = self._stored
+            return stored_images[slices].float(), stored_masks[slices].float()
+        images = torch.empty(len(slices), 1, self.size, self.size)
+        masks = torch.zeros_like(images)
+        for k, index in enumerate(slices.tolist()):
+            self._read_into(index, images[k, 0], masks[k, 0])
+        return images, masks
+
+    def _load(self) -> tuple[Tensor, Tensor]:
+        images = torch.empty(len(self), 1, self.size, self.size, dtype=torch.float16)
+        masks = torch.zeros(len(self), 1, self.size, self.size, dtype=torch.uint8)
+        for index in progress(range(len(self)), what="read slices", unit="slice"):
+            self._read_into(index, images[index, 0], masks[index, 0])
+        return images, masks
+
+    def _read_into(self, index: int, image: Tensor, mask: Tensor) -> None:
+        """Read the files of one slice; the mask stays as it is where there is no label."""
+        case, z = self.cases[self.case_index[index]], int(self.slice_index[index])
+        record = self.manifest.cases[case]
+        path = self.image_path(index)
+        try:
+            digest = record.hashes[image_name(z)] if self.check else None
+            image.copy_(torch.from_numpy(read_slice(path, np.float16, self.size, digest)))
+            if record.labelled:
+                digest = record.hashes[mask_name(z)] if self.check else None
+                mask.copy_(torch.from_numpy(read_slice(mask_path(path), np.uint8, self.size, digest)))
+        except LungsegError as error:
+            raise type(error)(replace(error.problem, case=case), error.stage) from error
+
+    def _augmented(self, augment: Augment, images: Tensor, masks: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return augment(images, masks, SampleRandom(self.seed, self.epoch, index))
+        except Exception as error:  # a pipeline of the user's own may raise anything
+            found = str(error.problem) if isinstance(error, LungsegError) else f"{type(error).__name__}: {error}"
+            names = [f"{self.cases[self.case_index[i % len(self)]]}/{self.image_path(i).name}" for i in index.tolist()]
+            raise UsageError.of(
+                "augment-failed", "the augmentation failed on one of these slices", found=found, file=" ".join(names)
+            ) from error
+
+
+def make_sampler(dataset: LungDataset, *, seed: int, epoch: int) -> TumourSampler:
+    """The sampler of one training epoch, as many draws as there are slices (see :func:`sampler_weights`)."""
+    return TumourSampler(sampler_weights(dataset.tumour_pixels), seed=seed, epoch=epoch)
+
+
+def _check_cases(manifest: Manifest, cases: Sequence[str], labels: bool) -> None:
+    unknown = [case for case in cases if case not in manifest.cases]
+    twice = sorted({case for case in cases if list(cases).count(case) > 1})
+    bare = [case for case in cases if labels and case in manifest.cases and not manifest.cases[case].labelled]
+    for code, what, found in (
+        ("unknown-case", "has no such cases", unknown),
+        ("case-twice", "cases are named more than once", twice),
+        ("no-label", "these cases have no label to learn from", bare),
+    ):
+        if found:
+            mend = "Name cases that were preprocessed, each once, and for training only labelled ones."
+            raise UsageError.of(code, what, found=", ".join(found), file=manifest.root, mend=mend)

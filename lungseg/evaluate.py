@@ -1,0 +1,270 @@
+"""The held-out patients of a run, scored patient by patient on the scans' own grids: the stage ``lungseg evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .case_score import CaseScore, over_patients, score_case, table, write_csv
+from .errors import NOTICE, DataError, Problem
+from .executor import run_cases
+from .files import folder_lock, write_json
+from .geometry import SliceGrid, to_las
+from .inference import MaskVolume, Segmenter, check_threshold
+from .manifest import TUMOUR, CaseRecord, Manifest, image_name, mask_name
+from .metrics import dice_of_counts
+from .nifti import read_label, read_scan
+from .pairs import check_pair
+from .progress import progress
+from .run_folder import SPLITS, processed_folder
+from .slice_file import read_array, read_slice
+from .slicing import skipped_slices, slice_image, slice_mask
+from .splits import Split
+from .tree import Tree, find_case, read_tree
+
+STAGE = "evaluate"
+FOLDER, CASES, SUMMARY = "evaluation", "cases.csv", "summary.json"
+WHY_NOT_DICE = (
+    "The published recipe's measure: probabilities in place of a mask, all pixels of all slices pooled, skipped slices "
+    "left out. Large tumours decide it, missed patients vanish in it; it is not comparable with the Dice of patients."
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a run's network does on patients that it never saw.
+
+    Args:
+        cases: one a held-out patient, sorted by name.
+        summary: numbers over patients, the model and the settings; the content of ``summary.json``.
+        folder: where ``cases.csv`` and ``summary.json`` are.
+        problems: what kept patients out.
+    """
+
+    cases: tuple[CaseScore, ...]
+    summary: dict[str, Any]
+    folder: Path
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return DataError.exit_code if self.problems else 0
+
+    def __str__(self) -> str:
+        soft = self.summary["published_recipe"]["soft_dice_pooled"]
+        pooled = [] if soft is None else [f"pooled soft Dice of the published recipe, not to be compared: {soft:.3f}"]
+        lines = [f"{problem.severity}: {problem}" for problem in self.problems]
+        return "\n".join([*lines, table(self.cases, self.summary), *pooled, NOTICE])
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """A held-out patient as ``evaluate`` needs it, wherever it was read from.
+
+    Args:
+        indices: of the slices in the L-A-S scan, rising.
+        skipped: axial slices dropped at the feet end.
+        voxel_ml: volume of a voxel, millilitres.
+        grid: the step to square slices.
+        images: of the slices, in order, ``float16 [size, size]``.
+        masks: likewise, ``uint8 [size, size]``.
+        truth: the label, ``uint8 [L, A, S]``.
+    """
+
+    indices: tuple[int, ...]
+    skipped: int
+    voxel_ml: float
+    grid: SliceGrid
+    images: Iterator[np.ndarray]
+    masks: Iterator[np.ndarray]
+    truth: np.ndarray = field(repr=False)
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    scans: str | Path | None = None,
+    threshold: float = 0.5,
+    checkpoint: str = "best",
+    device: str = "auto",
+    batch_size: int | None = None,
+) -> Evaluation:
+    """Score the held-out patients of a run's fold; none of them was trained on, none chose the checkpoint.
+
+    Every measure is taken on the scan's own grid; tumour in skipped slices counts as not found.  Writes
+    ``RUN/evaluation/cases.csv`` (one row a patient) and ``summary.json``.
+
+    Args:
+        run: folder of a run.
+        scans: folder of the original scans and labels, to read them again; without, the slices that the run was trained
+            beside are taken, and the native labels that lie with them.  Both give the same numbers.
+        threshold: a voxel is tumour where its probability is above.
+        checkpoint: ``best`` or ``last``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        batch_size: slices at a time; None chooses by device.
+
+    Raises:
+        UsageError: an argument can not be meant, or ``run`` is no run.
+        DataError: the slices are missing or were made with other settings, or no patient could be scored, or a held-out
+            scan is among those that were trained on.
+        IntegrityError: the checkpoint or a slice is refused.
+    """
+    run = Path(run)
+    check_threshold(threshold)
+    segmenter = Segmenter.load(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
+    split = Split.read(run / SPLITS)
+    manifest = Manifest.read(processed_folder(run))
+    _check_settings(manifest, segmenter)
+    _check_unseen(manifest, split)
+    tree = None if scans is None else read_tree(scans)
+    tasks = {case: case for case in split.held_out}
+    scores, problems, soft = [], [], np.zeros(3)
+    with folder_lock(run / FOLDER, stage=STAGE):
+        work = partial(_one_case, segmenter, manifest, tree, split, threshold)
+        for outcome in progress(run_cases(work, tasks, workers=1), what="evaluating", total=len(tasks), unit="patient"):
+            if outcome.error is not None:
+                problems.append(outcome.error.problem)
+            elif outcome.result is not None:
+                scores.append(outcome.result[0])
+                soft += outcome.result[1]
+        if not scores:
+            raise DataError(problems[0], STAGE)
+        summary = {
+            "notice": NOTICE,
+            "lungseg": __version__,
+            "fold": split.fold,
+            "n_folds": split.n_folds,
+            "folds": split.source,
+            "model": segmenter.description,
+            "threshold": float(threshold),
+            "read_from": "slices" if scans is None else "scans",
+            **over_patients(scores, complete=not problems),
+            "published_recipe": {
+                "soft_dice_pooled": None if problems else round(dice_of_counts(*soft.tolist()), 6),
+                "why_not_comparable": WHY_NOT_DICE,
+            },
+            "not_scored": {problem.case: problem.what for problem in problems},
+        }
+        write_csv(run / FOLDER / CASES, scores)
+        write_json(run / FOLDER / SUMMARY, summary)
+    return Evaluation(tuple(scores), summary, run / FOLDER, tuple(problems))
+
+
+def _one_case(
+    segmenter: Segmenter, manifest: Manifest, tree: Tree | None, split: Split, threshold: float, case: str
+) -> tuple[CaseScore, np.ndarray]:
+    """The patient's score, and what the pooled soft Dice needs: overlap, truth and prediction as sums of pixels."""
+    patient = _from_slices(manifest, case) if tree is None else _from_scans(tree, segmenter, manifest, split, case)
+    volume = MaskVolume(patient.truth.shape, patient.grid, threshold)
+    soft = np.zeros(3)
+    found = segmenter.probabilities(patient.images)
+    for z, mask, probability in zip(patient.indices, patient.masks, found, strict=True):
+        volume.put(z, probability)
+        soft += probability[mask > 0].sum(dtype=np.float64), np.count_nonzero(mask), probability.sum(dtype=np.float64)
+    below = int(np.count_nonzero(patient.truth[:, :, : patient.skipped]))
+    return score_case(case, patient.truth, volume.mask, patient.voxel_ml, skipped_voxels=below), soft
+
+
+def _from_slices(manifest: Manifest, case: str) -> _Slices:
+    record, folder = manifest.record(case), manifest.root / case
+    size = manifest.config.size
+
+    def read(name: str, dtype: type[np.generic]) -> np.ndarray:
+        return read_slice(folder / name, dtype, size, record.hashes[name])
+
+    return _Slices(
+        indices=record.slices,
+        skipped=record.skipped,
+        voxel_ml=record.voxel_ml,
+        grid=SliceGrid.of(record.las_shape, record.las_spacing_mm, size),
+        images=(read(image_name(z), np.float16) for z in record.slices),
+        masks=(read(mask_name(z), np.uint8) for z in record.slices),
+        truth=native_truth(manifest, case),
+    )
+
+
+def _from_scans(tree: Tree, segmenter: Segmenter, manifest: Manifest, split: Split, name: str) -> _Slices:
+    case = find_case(tree, name)
+    if case.label is None:
+        raise DataError.of("no-label", "has no label to be scored against", file=case.image, case=name)
+    scan, label = read_scan(case.image), read_label(case.label)
+    check_pair(scan, label)
+    seen = _trained_on(manifest, split).get(scan.hash)
+    if seen is not None:
+        raise DataError(_leak(name, seen))
+    las, affine, _ = to_las(scan.voxels, scan.affine)
+    truth = to_las(label.voxels, scan.affine)[0]
+    x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    skipped = skipped_slices(las, (x, y, z), segmenter.config)
+    grid = SliceGrid.of(las.shape, (x, y, z), segmenter.config.size)
+    indices = tuple(range(skipped, las.shape[2]))
+    return _Slices(
+        indices=indices,
+        skipped=skipped,
+        voxel_ml=x * y * z / 1000.0,
+        grid=grid,
+        images=(slice_image(las, index, grid, segmenter.config) for index in indices),
+        masks=(slice_mask(truth, index, grid) for index in indices),
+        truth=truth,
+    )
+
+
+def native_truth(manifest: Manifest, case: str) -> np.ndarray:
+    """The label of a preprocessed case on the scan's own grid.
+
+    Returns:
+        ``uint8 [L, A, S]``, 0 or 1.
+
+    Raises:
+        DataError: the case is unknown or has no label, or the file is damaged.
+        IntegrityError: the file is not the one that was written.
+    """
+    record: CaseRecord = manifest.record(case)
+    if not record.labelled:
+        raise DataError.of("no-label", "has no label to be scored against", file=manifest.root / case, case=case)
+    truth = np.zeros(record.las_shape, np.uint8, order="F")
+    if record.tumour_box is not None:
+        box = tuple(slice(*ends) for ends in record.tumour_box)
+        shape = tuple(stop - start for start, stop in record.tumour_box)
+        truth[box] = read_array(manifest.root / case / TUMOUR, np.uint8, shape, record.hashes[TUMOUR])
+    return truth
+
+
+def _check_settings(manifest: Manifest, segmenter: Segmenter) -> None:
+    if manifest.config != segmenter.config:
+        raise DataError.of(
+            "other-settings",
+            "the slices were made with other settings than those that the network was trained on",
+            expected=str(segmenter.config),
+            found=str(manifest.config),
+            file=manifest.root,
+            mend="Preprocess again with the settings of the run, or train again.",
+            stage=STAGE,
+        )
+
+
+def _trained_on(manifest: Manifest, split: Split) -> dict[str, str]:
+    """Patients that decided the weights, by the hash of their scan's file."""
+    known = (name for name in (*split.train, *split.inner_val) if name in manifest.cases)
+    hashes = ((manifest.cases[name].source.get("image_hash"), name) for name in known)
+    return {str(hash_): name for hash_, name in hashes if hash_}
+
+
+def _check_unseen(manifest: Manifest, split: Split) -> None:
+    """No held-out scan may be one that was trained on, under whatever name."""
+    trained = _trained_on(manifest, split)
+    for case in split.held_out:
+        seen = trained.get(str(manifest.record(case).source.get("image_hash")))
+        if seen is not None:
+            raise DataError(_leak(case, seen), STAGE)
+
+
+def _leak(case: str, seen: str) -> Problem:
+    mend = "Take one of the two out of the data and train again: a patient seen in training must not be scored."
+    return Problem("leak", f"is the same scan as {seen}, which was trained on", "", "", mend, case=case)

@@ -1,0 +1,142 @@
+"""The seam that every per-scan stage goes through: a function of one case, an executor, outcomes as they come.
+
+On one machine the executor is a pool of processes, spawned, so that it works alike on Linux, macOS and Windows.
+Anything with the ``concurrent.futures`` interface can take its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from typing import Generic, TypeVar
+
+from .errors import LungsegError, MachineError, Problem
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """What became of one case: a result, or the error that it failed with."""
+
+    case: str
+    result: R | None = None
+    error: LungsegError | None = None
+
+
+def run_cases(
+    function: Callable[[T], R], tasks: Mapping[str, T], *, workers: int | None = None, executor: Executor | None = None
+) -> Iterator[Outcome[R]]:
+    """Run ``function`` on every task and yield the outcomes as they come, in no fixed order.
+
+    A case that fails, fails alone.  When a worker process dies, every case that was not finished is tried once more by
+    itself; one that kills its worker again is given up and named.
+
+    Args:
+        function: importable function of one task.
+        tasks: arguments by case name.
+        workers: processes; 1 runs in this process; None takes one for each core, at most one a task.
+        executor: another executor, which the caller starts and shuts down.
+
+    Raises:
+        Exception: an error of ``function`` that is no :class:`LungsegError` or ``MemoryError`` is a fault of this
+            package and ends the run.
+    """
+    workers = min(len(tasks), workers or cores()) or 1
+    if executor is not None:
+        yield from _as_they_come(executor, function, tasks)
+    elif workers == 1:
+        for case, task in tasks.items():
+            yield _attempt(function, case, task)
+    else:
+        left = dict(tasks)
+        try:
+            others = set(multiprocessing.active_children())
+            with _pool(workers) as pool:
+                for outcome in _as_they_come(pool, function, tasks, others):
+                    del left[outcome.case]
+                    yield outcome
+        except BrokenProcessPool:
+            for case, task in left.items():
+                yield _alone(function, case, task)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _as_they_come(
+    executor: Executor, function: Callable[[T], R], tasks: Mapping[str, T], others: set[BaseProcess] | None = None
+) -> Iterator[Outcome[R]]:
+    """Outcomes in the order in which they are done.
+
+    Args:
+        executor: where they are worked out.
+        function, tasks: as for :func:`run_cases`.
+        others: child processes that were there before ``executor``, where this module made it: its workers are then
+            killed when the caller is interrupted or stops listening, because a scan at hand may take long.  What they
+            left half done is cleared by the next run.
+    """
+    with _sigint_held():
+        futures: dict[Future[Outcome[R]], str] = {
+            executor.submit(_attempt, function, case, task): case for case, task in tasks.items()
+        }
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except BaseException as error:
+        if others is None or isinstance(error, Exception):
+            for future in futures:
+                future.cancel()
+        else:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+        raise
+
+
+@contextlib.contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Workers that are started inside never see Ctrl-C, which goes to all processes of a terminal; this one does."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _attempt(function: Callable[[T], R], case: str, task: T) -> Outcome[R]:
+    try:
+        return Outcome(case, result=function(task))
+    except LungsegError as error:
+        # The cause may not survive the way from a worker; the problem says all that the user needs.
+        error.__cause__ = None
+        return Outcome(case, error=type(error)(error.problem.at(case=case), error.stage))
+    except MemoryError:
+        problem = Problem("memory", "there is not enough memory", case=case, mend="Use fewer --workers.")
+        return Outcome(case, error=MachineError(problem))
+
+
+def _alone(function: Callable[[T], R], case: str, task: T) -> Outcome[R]:
+    try:
+        with _pool(1) as pool:
+            return pool.submit(_attempt, function, case, task).result()
+    except BrokenProcessPool:
+        mend = "Most often the memory ran out: use fewer --workers, or look at this scan by itself."
+        problem = Problem("worker-died", "the worker process died on this case, twice", case=case, mend=mend)
+        return Outcome(case, error=MachineError(problem))

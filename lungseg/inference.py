@@ -1,0 +1,144 @@
+"""A trained network on slices, and the way back to the scan's own grid: what ``predict`` and ``evaluate`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .checkpoint import BEST, FOLDER, LAST, load_model
+from .config import PreprocessConfig
+from .device import autocast, pick_device
+from .errors import UsageError
+from .files import sha256_of
+from .geometry import SliceGrid, slice_to_las
+from .manifest import settings_from
+from .unet import UNet
+
+# Activations of `classic` take about 100 MB a slice of 256 x 256.
+SLICES_AT_A_TIME = {"cpu": 4, "mps": 8, "cuda": 32}
+CHECKPOINTS = {"best": BEST, "last": LAST}
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A trained network with all that is needed to use it on other slices.
+
+    Args:
+        net: in evaluation mode, on ``device``.
+        device: where it runs.
+        batch_size: slices at a time.
+        config: how slices have to be made for it.
+        description: of the model, for records: recipe, fold, checkpoint and its SHA-256; plain values.
+        precision: of the forward pass (see ``device.autocast``).
+    """
+
+    net: UNet
+    device: torch.device
+    batch_size: int
+    config: PreprocessConfig
+    description: dict[str, Any]
+    precision: str = "auto"
+
+    @classmethod
+    def load(
+        cls,
+        run: str | Path,
+        *,
+        checkpoint: str = "best",
+        device: str = "auto",
+        batch_size: int | None = None,
+    ) -> Segmenter:
+        """The network of a run.
+
+        Args:
+            run: folder of the run.
+            checkpoint: ``best`` or ``last``.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            batch_size: slices at a time; None chooses by device.
+
+        Raises:
+            UsageError: there is no such run, checkpoint or device name.
+            IntegrityError: the checkpoint is refused.
+            MachineError: this machine has no such device.
+        """
+        run, target = Path(run), pick_device(device)
+        if checkpoint not in CHECKPOINTS:
+            raise UsageError.of(
+                "unknown-checkpoint", "there is no such checkpoint", expected=" or ".join(CHECKPOINTS), found=checkpoint
+            )
+        if not run.is_dir():
+            mend = "Name a folder that `lungseg train` has made."
+            raise UsageError.of("no-run", "there is no such run", file=run, mend=mend)
+        path = run / FOLDER / CHECKPOINTS[checkpoint]
+        net, config = load_model(path, device=target)
+        description = {
+            "recipe": config["recipe"].get("name", ""),
+            "fold": config.get("fold"),
+            "checkpoint": path.name,
+            "sha256": sha256_of(path),
+            "trained_by": config.get("lungseg", ""),
+        }
+        settings = settings_from(config.get("data", {}).get("settings"), path)
+        size = batch_size or SLICES_AT_A_TIME[target.type]
+        return cls(net.to(memory_format=torch.channels_last), target, size, settings, description)  # type: ignore[call-overload]
+
+    def probabilities(self, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Probability of tumour, slice by slice, in the order given.
+
+        Args:
+            slices: ``float16 [size, size]`` each, as ``slicing.slice_image`` makes them.
+
+        Yields:
+            ``float32 [size, size]``, 0 to 1.
+        """
+        rest = iter(slices)
+        while batch := list(islice(rest, self.batch_size)):
+            image = torch.from_numpy(np.stack(batch))[:, None].to(self.device, torch.float32)
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                logits = self.net(image.contiguous(memory_format=torch.channels_last))
+            yield from logits.float().sigmoid()[:, 0].cpu().numpy()
+
+
+class MaskVolume:
+    """The prediction of one scan on its own L-A-S grid, filled slice by slice; what is never filled is no tumour.
+
+    Args:
+        las_shape: voxels along left, front, head.
+        grid: the step between the scan's own pictures and slices.
+        threshold: a voxel is tumour where its probability is above.
+
+    Attributes:
+        mask: ``uint8 [L, A, S]``, 0 or 1.
+        probability: ``uint8 [L, A, S]``, in 255ths: a quarter of the memory, and finer than any use of it.
+    """
+
+    def __init__(self, las_shape: tuple[int, ...], grid: SliceGrid, threshold: float) -> None:
+        # Axial planes lie together in memory, as they are written.
+        self.mask = np.zeros(las_shape, np.uint8, order="F")
+        self.probability = np.zeros(las_shape, np.uint8, order="F")
+        self._grid, self._threshold = grid, threshold
+
+    def put(self, z: int, probability: np.ndarray) -> None:
+        """Take the network's answer for slice ``z``: ``float32 [size, size]``, 0 to 1."""
+        plane = slice_to_las(self._grid.grow(probability))
+        self.mask[:, :, z] = plane > self._threshold
+        self.probability[:, :, z] = np.rint(plane * 255.0)
+
+
+def check_threshold(threshold: float) -> float:
+    """The threshold as it is.
+
+    Raises:
+        UsageError: it is no probability below 1.
+    """
+    if not 0.0 <= threshold < 1.0:
+        raise UsageError.of(
+            "bad-threshold", "the threshold is no probability", expected="0 to below 1", found=str(threshold)
+        )
+    return float(threshold)

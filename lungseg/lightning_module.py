@@ -1,0 +1,147 @@
+"""What training does with a batch: one step for training, validation and test alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from .augment import Augment
+from .checkpoint import LAST, fit_weights, network_weights
+from .config import recipe_from_dict
+from .losses import loss_named
+from .patient_dice import PatientDice
+from .randomness import SampleRandom
+from .schedule import rate_factor, run_progress
+from .unet import UNet
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class LungSegmenter(pl.LightningModule):
+    """A U-Net with its loss, optimizer and measures.
+
+    Logged each epoch: ``train_loss``, ``lr`` and, with validation patients, ``val_loss``, ``val_dice`` (hard, mean over
+    the patients) and ``val_soft_dice_pooled`` (what the published recipe reports).
+
+    Args:
+        config: plain numbers, strings and lists, kept in every checkpoint; ``recipe`` is ``config.to_dict`` of a
+            :class:`~lungseg.config.Recipe`, the rest is for who loads the checkpoint.
+        cases: names of the validation patients, in the order that their batches count them in.
+        steps_per_epoch: optimizer steps an epoch.
+        max_minutes: time limit that the schedule is fitted to; 0 is none.
+        augment: applied to training batches on the device; leave it out where the dataset does so.
+
+    Batches are (image, mask, which): ``float32 [B, 1, H, W]`` twice and ``int64 [B]``, which is the sample's index in
+    training and the patient's place in ``cases`` otherwise.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        *,
+        cases: Sequence[str] = (),
+        steps_per_epoch: int = 1,
+        max_minutes: float = 0.0,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters({"config": config}, logger=False)
+        self.recipe = recipe_from_dict(config["recipe"])
+        with torch.random.fork_rng(devices=[]):  # weights follow from the recipe's seed alone
+            torch.manual_seed(self.recipe.seed)
+            self.net = UNet(self.recipe.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = loss_named(self.recipe.loss)
+        self.dice = PatientDice(cases)
+        self.augment = augment
+        self.steps_per_epoch, self.max_minutes = steps_per_epoch, max_minutes
+        self._seconds_before, self._started = 0.0, time.monotonic()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits, see :meth:`lungseg.unet.UNet.forward`."""
+        return self.net(image)
+
+    def model_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss and logits of a batch."""
+        image, mask, _ = batch
+        logits = self(image.contiguous(memory_format=torch.channels_last))
+        return self.loss(logits, mask), logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss, _ = self.model_step(batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._scored_step(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._scored_step(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _scored_step(self, batch: Batch, stage: str) -> None:
+        loss, logits = self.model_step(batch)
+        self.dice.update(logits, batch[1], batch[2])
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+
+    def _log_scores(self, stage: str) -> None:
+        self.log(f"{stage}_dice", self.dice.compute(), prog_bar=True)
+        self.log(f"{stage}_soft_dice_pooled", self.dice.soft_dice_pooled(), prog_bar=True)
+        self.dice.reset()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if not self.trainer.training or self.augment is None:
+            return batch
+        image, mask, index = batch
+        return *self.augment(image, mask, SampleRandom(self.recipe.seed, self.epoch, index)), index
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done, counted in steps as in :class:`~lungseg.loaders.SliceLoaders`."""
+        return self.global_step // self.steps_per_epoch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        recipe, fused = self.recipe, self.device.type in ("cpu", "cuda")
+        if recipe.optimizer == "adam":
+            return torch.optim.Adam(self.parameters(), lr=recipe.learning_rate, fused=fused)
+        return torch.optim.AdamW(
+            self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused
+        )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set what this step depends on from its number alone, so that a resumed run can not differ."""
+        torch.manual_seed(SampleRandom(self.recipe.seed, 0, [self.global_step]).seeds("step")[0])
+        rate = self.recipe.learning_rate * rate_factor(self.recipe.schedule, self.progress)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+        self.log("lr", rate, on_step=False, on_epoch=True, reduce_fx="max", batch_size=1)
+
+    @property
+    def progress(self) -> float:
+        """How far the run is, 0.0 to 1.0."""
+        total = self.steps_per_epoch * self.recipe.epochs
+        return run_progress(self.global_step, total, self.elapsed_s, self.max_minutes)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Time that this run took so far, before it was last resumed too, seconds."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def on_fit_start(self) -> None:
+        self._started = time.monotonic()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["elapsed_s"] = self.elapsed_s
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        fit_weights(self.net, network_weights(checkpoint), LAST)
+        self._seconds_before = float(checkpoint["elapsed_s"])

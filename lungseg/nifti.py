@@ -1,0 +1,322 @@
+"""The one gate that every reader of a scan goes through, and the writer of masks.
+
+The stream is inflated once, to its end: bytes are counted, the gzip CRC is checked, and bytes must equal what the
+header says.  Nothing larger than the file can back is allocated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+import numpy as np
+import xxhash
+from isal import igzip, igzip_lib
+
+from .errors import DataError, Problem, UsageError
+from .files import atomic_write, machine_error
+from .geometry import orientation_of
+from .nifti_header import MEND_COPY, MEND_WRITE, SIZEOF_V2, Header, bad, check_extensions, header_size, parse_header
+
+SUFFIXES = (".nii.gz", ".nii")
+_CHUNK = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+# Deflate can not shrink more than this (zlib's technical notes); a header that claims more is a lie.
+_MAX_DEFLATE_RATIO = 1032
+# Metal reaches some 30,000 HU in extended CT scales (20,349 in lung_018 of Task06); nothing reaches this.
+_MAX_ABS_HU = 1e5
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan or a label, as its file holds it.
+
+    Args:
+        voxels: [x, y, z] in the order of the file; HU for scans.  The file's integer type where it asks for no scaling,
+            else float32.
+        header: the checked header.
+        path: the file as the user named it.
+        bytes: size of the file on disk.
+        hash: XXH3-128 of the file on disk, hex.
+        warnings: what is odd, but can be read.
+    """
+
+    voxels: np.ndarray
+    header: Header
+    path: Path
+    bytes: int = 0
+    hash: str = ""
+    warnings: tuple[Problem, ...] = field(default=())
+
+    @property
+    def affine(self) -> np.ndarray:
+        """float64 [4, 4], voxel index to R-A-S mm."""
+        return self.header.affine
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along the axes of the file."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def name(self) -> str:
+        """The case's name: the file's, without suffix."""
+        return case_name(self.path)
+
+
+def case_name(path: str | PurePath) -> str:
+    """``lung_001`` for ``.../lung_001.nii.gz``."""
+    name = PurePath(path).name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def is_nifti(path: str | PurePath) -> bool:
+    """Whether the name ends as a NIfTI file's does; macOS' ``._*`` companions are none."""
+    name = PurePath(path).name
+    return name.lower().endswith(SUFFIXES) and not name.startswith("._")
+
+
+def read_scan(path: str | Path) -> Scan:
+    """Read a CT scan, checked to its last byte.
+
+    Args:
+        path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or -2, either byte order.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: the file is damaged, no three-dimensional scan, or its values can not be HU.
+        MachineError: the system can not read it.
+    """
+    path = Path(path)
+    try:
+        header, raw, size, hash_ = _read(path)
+        voxels = _values(header, raw)
+    except DataError as error:
+        raise DataError(error.problem.at(file=path), error.stage) from error
+    found = tuple(problem.at(file=path) for problem in (*header.warnings, *_odd(header)))
+    return Scan(voxels, header, path, size, hash_, found)
+
+
+def read_label(path: str | Path) -> Scan:
+    """Read a label: as :func:`read_scan`, and its values must be 0 and 1.
+
+    Returns:
+        A scan whose voxels are uint8.
+
+    Raises:
+        DataError: as :func:`read_scan`, or there are other values than 0 and 1, which are listed.
+    """
+    scan = read_scan(path)
+    values = scan.voxels
+    if not (values.dtype == np.uint8 and values.max() <= 1):
+        strange = np.unique(values[(values != 0) & (values != 1)])
+        if strange.size:
+            listed = ", ".join(f"{value:g}" for value in strange[:8]) + (", ..." if strange.size > 8 else "")
+            mend = "Give a mask of tumour (1) and everything else (0); check that this is no image."
+            raise DataError(
+                Problem("label-values", "the label has other values than 0 and 1", "0 and 1", listed, mend, str(path))
+            )
+    return Scan(values.astype(np.uint8, copy=False), scan.header, scan.path, scan.bytes, scan.hash, scan.warnings)
+
+
+def write_mask(path: str | Path, mask: np.ndarray, like: Scan) -> None:
+    """Write a mask on the very grid of a scan, with a fresh header, in one durable step.
+
+    Args:
+        path: ends in ``.nii`` or ``.nii.gz``.
+        mask: uint8 [x, y, z], the shape of ``like``.
+        like: the scan whose affine and form codes are taken; nothing else of its header is.
+
+    Raises:
+        UsageError: the path has another suffix.
+        MachineError: it can not be written; nothing is left behind then.
+    """
+    from nibabel import Nifti1Image, Nifti2Image
+
+    if not is_nifti(path):
+        raise UsageError.of("bad-suffix", "a mask is written as NIfTI", expected=".nii.gz or .nii", file=path)
+    if mask.shape != like.header.shape:
+        raise ValueError(f"mask has shape {mask.shape}, the scan {like.header.shape}")
+    image = (Nifti1Image if like.header.version == 1 else Nifti2Image)(mask.astype(np.uint8, copy=False), like.affine)
+    image.header.set_xyzt_units("mm")
+    code = like.header.sform_code or like.header.qform_code or 1
+    image.set_sform(like.affine, code)
+    image.set_qform(like.affine, like.header.qform_code or code)
+    data = image.to_bytes()
+    if str(path).lower().endswith(".gz"):
+        # No time stamp and no name in the stream: equal masks are equal files.
+        data = igzip.compress(data, compresslevel=2, mtime=0)
+    atomic_write(path, data, durable=True)
+
+
+def _read(path: Path) -> tuple[Header, np.ndarray, int, str]:
+    """Header, raw voxels [n] in the file's type, size of the file and its hash."""
+    if not is_nifti(path):
+        raise bad(
+            "bad-suffix",
+            "is no NIfTI file by its name",
+            ".nii or .nii.gz",
+            path.suffix or "no suffix",
+            "Give a .nii or .nii.gz file; convert DICOM with dcm2niix first.",
+        )
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            hasher = xxhash.xxh3_128()
+            packed = path.name.lower().endswith(".gz")
+            stream = _inflated(file, hasher) if packed else _plain(file, hasher)
+            header, raw = _collect(stream, size * _MAX_DEFLATE_RATIO + _CHUNK if packed else size)
+            return header, raw, size, hasher.hexdigest()
+    except IsADirectoryError as cause:
+        raise UsageError.of("not-a-file", "is a folder, where a scan is wanted", file=path) from cause
+    except OSError as cause:
+        raise machine_error(cause, path) from cause
+
+
+def _collect(stream: Iterator[bytes], most: int) -> tuple[Header, np.ndarray]:
+    """Header and raw voxels from the chunks of the inflated file, of which there can be ``most`` bytes at most."""
+    start = bytearray()
+    for chunk in stream:
+        start += chunk
+        if len(start) >= SIZEOF_V2 + 4:
+            break
+    header = parse_header(bytes(start[: SIZEOF_V2 + 4]))
+    if header.file_bytes > most:
+        raise bad(
+            "size-mismatch",
+            "the file is too small for what its header says",
+            f"{header.file_bytes:,} bytes ({' x '.join(map(str, header.shape))} of {header.dtype.itemsize} bytes)",
+            f"at most {most:,}",
+            MEND_COPY,
+        )
+    while len(start) < header.offset and (chunk := next(stream, b"")):
+        start += chunk
+    check_extensions(bytes(start[: header.offset]), header_size(bytes(start[:4])), header.offset)
+    # Pages of np.empty are backed when they are written: a lying header costs address space, not memory.
+    raw = np.empty(header.data_bytes, np.uint8)
+    filled = _fill(raw, 0, start[header.offset :], header)
+    del start
+    for chunk in stream:
+        filled = _fill(raw, filled, chunk, header)
+    if filled < raw.size:
+        raise bad(
+            "size-mismatch",
+            "the data end too early",
+            f"{header.file_bytes:,} bytes",
+            f"{header.offset + filled:,} bytes",
+            MEND_COPY,
+        )
+    return header, raw.view(header.dtype)
+
+
+def _fill(raw: np.ndarray, filled: int, chunk: bytes | bytearray, header: Header) -> int:
+    end = filled + len(chunk)
+    if end > raw.size:
+        raise bad(
+            "trailing-bytes", "there are bytes after the data", f"{header.file_bytes:,} bytes", "more", MEND_WRITE
+        )
+    raw[filled:end] = np.frombuffer(chunk, np.uint8)
+    return end
+
+
+def _plain(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        hasher.update(chunk)
+        yield chunk
+
+
+def _inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
+    """The inflated chunks of a gzip file of one or more members, each with its CRC and length checked at its end."""
+    left = b""
+    while True:
+        inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        while not inflater.eof:
+            data = left
+            left = b""
+            if not data and inflater.needs_input:
+                data = file.read(_CHUNK)
+                hasher.update(data)
+                if not data:
+                    raise bad(
+                        "gzip-truncated",
+                        "the gzip stream is cut off",
+                        "the end of the stream",
+                        f"the file ends at byte {file.tell():,}",
+                        MEND_COPY,
+                    )
+            try:
+                yield inflater.decompress(data, _CHUNK)
+            except igzip_lib.IsalError as cause:  # type: ignore[misc]
+                raise bad(
+                    "gzip-damaged",
+                    "the gzip stream is damaged",
+                    "valid data with a matching CRC",
+                    str(cause),
+                    MEND_COPY,
+                ) from cause
+        left = inflater.unused_data
+        if len(left) < 2:
+            more = file.read(_CHUNK)
+            hasher.update(more)
+            left += more
+        if not left:
+            return
+        if not left.startswith(_GZIP_MAGIC):
+            raise bad(
+                "trailing-bytes",
+                "there are bytes after the gzip stream",
+                "the end of the file",
+                f"{left[:8]!r}",
+                MEND_COPY,
+            )
+
+
+def _values(header: Header, raw: np.ndarray) -> np.ndarray:
+    """Voxels [x, y, z] in HU from raw voxels [n], checked to be finite and of CT's size."""
+    values = raw if raw.dtype.isnative else raw.astype(raw.dtype.newbyteorder("="))
+    if values.dtype.kind == "f":
+        wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
+        if wrong:
+            raise bad(
+                "not-finite",
+                "there are voxels that are NaN or infinite",
+                "numbers",
+                f"{wrong:,} of them",
+                "Find out which step wrote them, and make the scan again.",
+            )
+    if values.dtype == np.float64 or header.scaled or values.dtype.itemsize > 4:
+        scaled = values.astype(np.float64) if values.dtype.itemsize > 4 else values.astype(np.float32)
+        if header.scaled:
+            scaled *= header.slope
+            scaled += header.inter
+        values = scaled.astype(np.float32, copy=False)
+    if values.dtype.kind == "f" or values.dtype.itemsize > 2:
+        low, high = float(values.min()), float(values.max())
+        if not (low >= -_MAX_ABS_HU and high <= _MAX_ABS_HU):
+            raise bad(
+                "not-hu",
+                "its values can not be Hounsfield units",
+                f"within +-{_MAX_ABS_HU:,.0f}",
+                f"{low:g} to {high:g}",
+                "Check scl_slope, scl_inter and the type of the voxels.",
+            )
+    return values.reshape(header.shape, order="F")
+
+
+def _odd(header: Header) -> Iterator[Problem]:
+    orientation = orientation_of(header.affine)
+    if orientation.oblique_deg > 10:
+        yield Problem(
+            "oblique",
+            "the scan is tilted; it is taken along its nearest axes, without resampling",
+            "at most 10 degrees",
+            f"{orientation.oblique_deg:.0f} degrees",
+            severity="warning",
+        )

@@ -1,0 +1,267 @@
+"""A scan to a mask on its own grid: the stage behind ``lungseg predict``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .components import Tumour, tumours
+from .config import to_dict
+from .errors import NOTICE, DataError, LungsegError, MachineError, Problem, UsageError, printable
+from .executor import run_cases
+from .files import digest, folder_lock, make_folder, read_json, write_json
+from .geometry import SliceGrid, from_las, to_las
+from .inference import MaskVolume, Segmenter, check_threshold
+from .nifti import Scan, case_name, is_nifti, read_scan, write_mask
+from .pairs import hu_warnings
+from .progress import progress
+from .slicing import check_skip, skipped_slices, slice_image
+from .tree import Tree, read_tree
+
+STAGE = "predict"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in one scan.
+
+    Args:
+        case: its name, by its file.
+        mask: the mask that was written.
+        record: the JSON file beside it.
+        tumours: connected tumours, largest first.
+    """
+
+    case: str
+    mask: Path
+    record: Path
+    tumours: tuple[Tumour, ...]
+
+    @property
+    def volume_ml(self) -> float:
+        return sum(tumour.volume_ml for tumour in self.tumours)
+
+    def __str__(self) -> str:
+        count = len(self.tumours)
+        what = "no tumour" if not count else "1 tumour" if count == 1 else f"{count} tumours"
+        sizes = ", ".join(f"{tumour.volume_ml:.2f} ml ({tumour.diameter_mm:.0f} mm)" for tumour in self.tumours[:5])
+        return f"{printable(self.case)}: {what}" + (f": {sizes}" if sizes else "") + (", ..." if count > 5 else "")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What ``predict`` did.
+
+    Args:
+        predictions: one a scan that could be segmented, sorted by case.
+        problems: what kept scans out, and what was odd about others.
+        code: exit code: of the worst error, 0 without one.
+    """
+
+    predictions: tuple[Prediction, ...]
+    problems: tuple[Problem, ...]
+    code: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        return self.code
+
+    def __str__(self) -> str:
+        lines = [f"{problem.severity}: {problem}" for problem in self.problems]
+        return "\n".join([*lines, *map(str, self.predictions), NOTICE])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for every scan of a call."""
+
+    segmenter: Segmenter
+    threshold: float
+    show_slices: bool
+
+
+def predict(
+    run: str | Path,
+    scan: str | Path,
+    out: str | Path,
+    *,
+    threshold: float = 0.5,
+    checkpoint: str = "best",
+    skip_slices: str | int | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+) -> Predicted:
+    """Segment a scan, or every scan of a folder.
+
+    Writes a mask (uint8 NIfTI, 0 and 1) on the scan's own grid, affine and orientation, with a fresh header, and beside
+    it a JSON file of the same name with the tumours (``volume_ml``, longest axial ``diameter_mm``, first and last of
+    the ``slices``, counted from the feet, ``mean_probability``), the model and the settings.  Nothing of the scan's
+    header but its grid is copied.
+
+    Args:
+        run: folder of a run.
+        scan: a NIfTI file, or a folder in one of the layouts of :mod:`lungseg.tree`; never changed.
+        out: the mask's file, or for a folder of scans the folder for ``<case>.nii.gz``.  Scans of a folder whose mask
+            is there already, made from the same scan by the same model and settings, are left as they are.
+        threshold: a voxel is tumour where its probability is above.
+        checkpoint: ``best`` or ``last``.
+        skip_slices: axial slices at the feet end that are not looked at, as in ``preprocess``; None for what the
+            network was trained with.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        batch_size: slices at a time; None chooses by device.
+
+    Raises:
+        UsageError: an argument can not be meant; ``out`` would overwrite the scan.
+        DataError: the scan is bad (for a folder: no scan at all could be segmented).
+        IntegrityError: the checkpoint is refused.
+        MachineError: memory, disk or device fail, or another process writes to ``out``.
+    """
+    scan, out = Path(scan), Path(out)
+    check_threshold(threshold)
+    segmenter = Segmenter.load(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
+    if skip_slices is not None:
+        segmenter = replace(segmenter, config=replace(segmenter.config, skip_slices=check_skip(str(skip_slices))))
+    if scan.is_dir():
+        return _folder(read_tree(scan), out, _Job(segmenter, threshold, show_slices=False))
+    _check_names(scan, out)
+    make_folder(out.parent)
+    try:
+        prediction, warned = _one_scan(_Job(segmenter, threshold, show_slices=True), (scan, out))
+    except LungsegError as error:
+        error.stage = error.stage or STAGE
+        raise
+    return Predicted((prediction,), tuple(warned))
+
+
+def _folder(tree: Tree, out: Path, job: _Job) -> Predicted:
+    root = tree.root.resolve()
+    if out.resolve() == root or root in out.resolve().parents:
+        raise UsageError.of(
+            "out-in-root",
+            "the output folder lies inside the folder of scans",
+            file=out,
+            mend="Name a folder outside it: the data folder is never changed.",
+        )
+    tasks = {case.name: (case.image, out / f"{case.name}.nii.gz") for case in tree.cases}
+    predictions, problems, code = [], list(tree.problems), 0
+    if any(problem.severity == "error" for problem in problems):
+        code = DataError.exit_code
+    with folder_lock(out, stage=STAGE):
+        outcomes = run_cases(partial(_one_scan, job), tasks, workers=1)
+        for outcome in progress(outcomes, what="segmenting", total=len(tasks), unit="scan"):
+            if outcome.error is not None:
+                if isinstance(outcome.error, MachineError) and outcome.error.problem.code == "disk-full":
+                    raise outcome.error
+                problems.append(outcome.error.problem)
+                code = max(code, outcome.error.exit_code)
+            elif outcome.result is not None:
+                prediction, warned = outcome.result
+                predictions.append(prediction)
+                problems += warned
+    problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
+    if not predictions:
+        first = next((problem for problem in problems if problem.severity == "error"), None)
+        raise DataError(first or Problem("no-cases", "no scan could be segmented", file=str(tree.root)), STAGE)
+    return Predicted(tuple(sorted(predictions, key=lambda done: done.case)), tuple(problems), code)
+
+
+def _check_names(scan: Path, out: Path) -> None:
+    if not scan.is_file():
+        raise UsageError.of("missing-file", "there is no such scan", file=scan, mend="Name a NIfTI file or a folder.")
+    if not is_nifti(out):
+        raise UsageError.of(
+            "bad-suffix", "a mask is written as NIfTI", expected="a name that ends in .nii.gz or .nii", file=out
+        )
+    if out.resolve() == scan.resolve():
+        raise UsageError.of("out-is-scan", "the mask would overwrite the scan", file=out, mend="Choose another name.")
+    if out.is_dir():
+        raise UsageError.of("not-a-file", "is a folder, where the mask's file is wanted", file=out)
+
+
+def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Problem]]:
+    """Segment one scan into its file, unless that is there already; the JSON is written last."""
+    source, out = paths
+    segmenter = job.segmenter
+    scan = read_scan(source)
+    warned = [problem.at(case=scan.name) for problem in (*scan.warnings, *hu_warnings(scan))]
+    las, las_affine, orientation = to_las(scan.voxels, scan.affine)
+    spacing_mm = tuple(float(size) for size in np.linalg.norm(las_affine[:3, :3], axis=0))
+    try:
+        skipped = skipped_slices(las, spacing_mm, segmenter.config)
+    except DataError as error:
+        raise DataError(error.problem.at(file=source), error.stage) from error
+    record = _record(job, scan, orientation.codes, skipped, warned)
+    record_path = out.with_name(f"{case_name(out)}.json")
+    if (there := _there(record, record_path, out)) is not None:
+        return Prediction(scan.name, out, record_path, there), warned
+    grid = SliceGrid.of(las.shape, spacing_mm, segmenter.config.size)
+    volume = MaskVolume(las.shape, grid, job.threshold)
+    shown = range(skipped, las.shape[2])
+    found = segmenter.probabilities(slice_image(las, z, grid, segmenter.config) for z in shown)
+    if job.show_slices:
+        found = progress(found, what="segmenting", total=len(shown), unit="slice")
+    for z, probability in zip(shown, found, strict=True):
+        volume.put(z, probability)
+    parts = tuple(tumours(volume.mask, (spacing_mm[0], spacing_mm[1], spacing_mm[2]), volume.probability))
+    write_mask(out, from_las(volume.mask, orientation), scan)
+    record["mask"] = {"file": out.name, "hash": digest(out.read_bytes())}
+    record["tumours"] = [_tumour(part) for part in parts]
+    record["volume_ml"] = round(sum(part.volume_ml for part in parts), 6)
+    write_json(record_path, record)
+    return Prediction(scan.name, out, record_path, parts), warned
+
+
+def _record(job: _Job, scan: Scan, orientation: str, skipped: int, warned: list[Problem]) -> dict[str, Any]:
+    """What the JSON says before the result: no path, no name and no date of the scan's header."""
+    return {
+        "format": FORMAT,
+        "notice": NOTICE,
+        "lungseg": __version__,
+        "case": scan.name,
+        "scan": {
+            "file": scan.path.name,
+            "bytes": scan.bytes,
+            "hash": scan.hash,
+            "shape": list(scan.header.shape),
+            "spacing_mm": [round(size, 6) for size in scan.spacing_mm],
+            "orientation": orientation,
+        },
+        "model": job.segmenter.description,
+        "settings": {**to_dict(job.segmenter.config), "threshold": job.threshold, "skipped": skipped},
+        "warnings": [problem.code for problem in warned],
+    }
+
+
+def _tumour(part: Tumour) -> dict[str, Any]:
+    return {key: _rounded(value) for key, value in asdict(part).items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _there(wanted: dict[str, Any], record: Path, mask: Path) -> tuple[Tumour, ...] | None:
+    """The tumours of a prediction that stands there whole, made from the same by the same; else None."""
+    if not (record.is_file() and mask.is_file()):
+        return None
+    try:
+        found = read_json(record, error=DataError)
+        if any(found.get(key) != value for key, value in wanted.items()):
+            return None
+        if found["mask"] != {"file": mask.name, "hash": digest(mask.read_bytes())}:
+            return None
+        listed: list[dict[str, Any]] = [
+            {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
+            for part in found["tumours"]
+        ]
+        return tuple(Tumour(**part) for part in listed)
+    except (LungsegError, OSError, AttributeError, KeyError, TypeError):
+        return None

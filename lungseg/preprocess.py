@@ -1,0 +1,273 @@
+"""Scans to slices: the stage behind ``lungseg preprocess``, and the one way in which a slice is made anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import PreprocessConfig, to_dict
+from .errors import DataError, LungsegError, MachineError, Problem, UsageError
+from .executor import run_cases
+from .files import (
+    LOCK_NAME,
+    TEMPORARY_PREFIX,
+    digest,
+    folder_lock,
+    make_folder,
+    read_json,
+    require_free_space,
+    write_json,
+)
+from .manifest import CASE_RECORD, MANIFEST, CaseRecord, Manifest, settings_from
+from .nifti import read_label, read_scan
+from .pairs import check_pair, hu_warnings
+from .progress import progress
+from .slicing import check_skip, remove_case, remove_stale, slice_case
+from .tree import Case, Tree, read_tree
+
+STAGE = "preprocess"
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What ``preprocess`` did.
+
+    Args:
+        manifest: the record of the folder.
+        problems: what kept cases out, and what was odd about others.
+        reused: cases that were already there and whole.
+    """
+
+    manifest: Manifest
+    problems: tuple[Problem, ...]
+    reused: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return DataError.exit_code if any(problem.severity == "error" for problem in self.problems) else 0
+
+
+@dataclass(frozen=True)
+class _Task:
+    case: Case
+    out: Path
+    config: PreprocessConfig
+    image_file: str
+    label_file: str | None
+
+
+def preprocess(
+    root: str | Path,
+    out: str | Path,
+    *,
+    size: int = PreprocessConfig.size,
+    skip_slices: str | int = PreprocessConfig.skip_slices,
+    workers: int | None = None,
+    rebuild: bool = False,
+) -> Preprocessed:
+    """Cut every scan of a tree into slices that a network can be trained on.
+
+    Writes ``OUT/<case>/images/<zzz>.npy`` (float16 [size, size], HU clipped to [-1000, 3071] and divided by 3071),
+    ``OUT/<case>/masks/<zzz>.npy`` (uint8 0/1, labelled cases only) and ``OUT/manifest.json``.  ``zzz`` is the slice's
+    index in the L-A-S scan; row 0 is the patient's front, column 0 the patient's right.  Run again, it takes what is
+    whole as done and makes the rest.
+
+    Args:
+        root: the data, in one of the layouts of :mod:`lungseg.tree`; never changed.
+        out: the folder to write; may be the same that an interrupted run wrote.
+        size: rows and columns of a slice.
+        skip_slices: axial slices to drop at the feet end: a number, ``"12.5mm"``, or ``"auto"``.
+        workers: processes; None takes one for each core.
+        rebuild: make everything again where ``out`` was made with other settings or from other cases.
+
+    Raises:
+        UsageError: an argument can not be meant, or ``out`` was made with other settings.
+        DataError: no case at all could be preprocessed.
+        MachineError: another process writes to ``out``, or the disk is full.
+    """
+    config = PreprocessConfig(size=size, skip_slices=check_skip(str(skip_slices)))
+    if not 8 <= size <= 4096:
+        raise UsageError.of("bad-size", "the slice size can not be meant", expected="8 to 4096", found=str(size))
+    tree, out = read_tree(root), Path(out)
+    data, target = tree.root.resolve(), out.resolve()
+    if data == target or data in target.parents or target in data.parents:
+        # The other way round, a case's folder below `out` could be the data folder itself.
+        raise UsageError.of(
+            "out-in-root",
+            "the output folder and the data folder lie one in the other",
+            file=out,
+            mend="Name a folder beside the data folder, which is never changed.",
+        )
+    make_folder(out)
+    with folder_lock(out, stage=STAGE):
+        if not rebuild:
+            _refuse_others(out, config, tree)
+        # A finished slice set takes about 1.5 bytes a pixel more than nothing; packed scans about as much as that.
+        sizes = {case.name: case.image.stat().st_size for case in tree.cases}
+        missing = sum(bytes_ for name, bytes_ in sizes.items() if not (out / name / CASE_RECORD).exists())
+        require_free_space(out, missing // 2, stage=STAGE)
+        tasks = {
+            case.name: _Task(
+                case, out, config, tree.relative(case.image), None if case.label is None else tree.relative(case.label)
+            )
+            for case in tree.cases
+        }
+        outcomes = progress(run_cases(_one_case, tasks, workers=workers), what="slicing", total=len(tasks))
+        records: dict[str, CaseRecord] = {}
+        problems, reused = list(tree.problems), []
+        for outcome in outcomes:
+            if outcome.error is not None:
+                if isinstance(outcome.error, MachineError) and outcome.error.problem.code == "disk-full":
+                    raise outcome.error
+                remove_case(out / outcome.case)
+                problems.append(outcome.error.problem)
+            elif outcome.result is not None:
+                record, was_there, warned = outcome.result
+                records[outcome.case] = record
+                problems += warned
+                reused += [outcome.case] if was_there else []
+        _clear(out, set(records))
+        problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
+        if not records:
+            first = next((problem for problem in problems if problem.severity == "error"), None)
+            raise DataError(first or Problem("no-cases", "no scan could be used", file=str(root)))
+        failed = {problem.case or problem.file: problem.what for problem in problems if problem.severity == "error"}
+        manifest = Manifest(out, config, dict(sorted(records.items())), _below(failed, tree))
+        manifest.write()
+    return Preprocessed(manifest, tuple(problems), tuple(sorted(reused)))
+
+
+def _one_case(task: _Task) -> tuple[CaseRecord, bool, list[Problem]]:
+    """Slice one case, unless it is there already; its record is written last."""
+    folder = task.out / task.case.name
+    image = read_scan(task.case.image)
+    label = None if task.case.label is None else read_label(task.case.label)
+    if label is not None:
+        check_pair(image, label)
+    source = {"image": task.image_file, "image_bytes": image.bytes, "image_hash": image.hash}
+    if label is not None:
+        source |= {"label": task.label_file, "label_bytes": label.bytes, "label_hash": label.hash}
+    warned = [*image.warnings, *hu_warnings(image)]
+    there = _whole(folder, source, task.config)
+    if there is not None:
+        return there, True, [*_named(warned, task), *_tumour_warnings(there, task)]
+    (folder / CASE_RECORD).unlink(missing_ok=True)
+    record = slice_case(folder, image, label, source, task.config, tuple(sorted(p.code for p in warned)))
+    write_json(folder / CASE_RECORD, {"settings": to_dict(task.config), "case": record.as_dict()}, durable=False)
+    return record, False, [*_named(warned, task), *_tumour_warnings(record, task)]
+
+
+def _whole(folder: Path, source: dict[str, object], config: PreprocessConfig) -> CaseRecord | None:
+    """The record of a case that is finished, from the same files, with the same settings, and undamaged; or None."""
+    path = folder / CASE_RECORD
+    if not path.is_file():
+        return None
+    try:
+        content = read_json(path, error=DataError)
+        if settings_from(content["settings"], path) != config or content["case"]["source"] != source:
+            return None
+        record = CaseRecord.from_dict(content["case"], file=path)
+        for name, expected in record.hashes.items():
+            if digest((folder / name).read_bytes()) != expected:
+                return None
+    except (LungsegError, OSError, KeyError, TypeError):
+        return None
+    remove_stale(folder, {*record.hashes, CASE_RECORD})
+    return record
+
+
+def _refuse_others(out: Path, config: PreprocessConfig, tree: Tree) -> None:
+    """Refuse a folder made with other settings, from other cases, or by something else."""
+    mend = "Choose another output folder, or give --rebuild to make everything again."
+    records = sorted(out.glob(f"*/{CASE_RECORD}"))
+    for path in [out / MANIFEST, *records]:
+        if not path.is_file():
+            continue
+        try:
+            found = settings_from(read_json(path, error=DataError)["settings"], path)
+        except (LungsegError, KeyError, TypeError):
+            continue  # damaged: it is made again
+        if found != config:
+            differing = [key for key, value in to_dict(config).items() if to_dict(found)[key] != value]
+            raise UsageError.of(
+                "other-settings",
+                "the folder was made with other settings",
+                file=out,
+                mend=mend,
+                expected=", ".join(f"{key} {to_dict(config)[key]}" for key in differing),
+                found=", ".join(f"{key} {to_dict(found)[key]}" for key in differing),
+            )
+    known = {case.name for case in tree.cases} | {problem.case for problem in tree.problems}
+    strangers = sorted(path.parent.name for path in records if path.parent.name not in known)
+    if strangers:
+        raise UsageError.of(
+            "other-cases",
+            "the folder holds cases that are not in the data folder",
+            file=out,
+            mend=mend,
+            found=", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else ""),
+        )
+    if not records and any(path.name not in (LOCK_NAME, MANIFEST) for path in _foreign(out, known)):
+        raise UsageError.of(
+            "foreign-folder",
+            "the output folder holds other files",
+            file=out,
+            mend="Choose a new or empty output folder.",
+        )
+
+
+def _foreign(out: Path, known: set[str]) -> Iterator[Path]:
+    return (path for path in out.iterdir() if path.name not in known and not path.name.startswith(TEMPORARY_PREFIX))
+
+
+def _clear(out: Path, done: set[str]) -> None:
+    """Remove case folders of an earlier run that are not part of this one (only what this stage itself wrote)."""
+    for path in out.glob(f"*/{CASE_RECORD}"):
+        if path.parent.name not in done:
+            remove_case(path.parent)
+
+
+def _named(problems: list[Problem], task: _Task) -> list[Problem]:
+    return [problem.at(case=task.case.name) for problem in problems]
+
+
+def _tumour_warnings(record: CaseRecord, task: _Task) -> list[Problem]:
+    """A label without tumour, or tumour in the slices that were dropped."""
+
+    def warning(code: str, what: str, expected: str, found: str, mend: str) -> Problem:
+        return Problem(code, what, expected, found, mend, str(task.case.label), task.case.name, severity="warning")
+
+    if record.labelled and record.tumour_voxels == 0:
+        return [warning("no-tumour", "the label shows no tumour", "at least one voxel of 1", "0", "Check the label.")]
+    if record.tumour_voxels_skipped:
+        return [
+            warning(
+                "tumour-skipped",
+                "tumour lies in skipped slices and counts as missed at evaluation",
+                "0 voxels",
+                f"{record.tumour_voxels_skipped} of {record.tumour_voxels} voxels",
+                "Use a smaller --skip-slices, or `--skip-slices auto`.",
+            )
+        ]
+    return []
+
+
+def _below(failed: dict[str, str], tree: Tree) -> dict[str, str]:
+    """Case names only: a manifest holds no path of the user's machine."""
+    return {Path(name).name or tree.root.name: what for name, what in failed.items()}
+
+
+def summary(done: Preprocessed) -> str:
+    """What was done, as text for a person: problems first, counts last."""
+    records = done.manifest.cases.values()
+    slices = sum(len(record.slices) for record in records)
+    shown = sum(pixels > 0 for record in records for pixels in record.tumour_pixels)
+    labelled = sum(record.labelled for record in records)
+    lines = [f"{problem.severity}: {problem}" for problem in done.problems]
+    reused = f" ({len(done.reused)} were there already)" if done.reused else ""
+    lines.append(
+        f"{len(records)} cases{reused}, {labelled} labelled: {slices:,} slices, {shown:,} of them with tumour; "
+        f"{len(done.manifest.failed)} cases failed"
+    )
+    return "\n".join(lines)

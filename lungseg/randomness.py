@@ -1,0 +1,90 @@
+"""Random numbers that depend on nothing but (seed, epoch, index): no state, no order, no worker, no device.
+
+Each number is a hash of its coordinates (seed, epoch, index of the sample, name of the stream, counter), the way of
+counter-based generators (Salmon et al., SC 2011, https://doi.org/10.1145/2063384.2063405).  The hash is the finaliser
+of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, https://doi.org/10.1145/2660193.2660195) with Stafford's constants
+(variant 13).  Integer arithmetic wraps in the same way everywhere, so CPU and GPU give the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_WORD = (1 << 64) - 1
+
+
+class SampleRandom:
+    """Random numbers of a batch of samples.
+
+    Args:
+        seed: of the run.
+        epoch: counts from 0.
+        indices: what tells the samples of an epoch apart, one integer a sample (see ``dataset.LungDataset``).
+    """
+
+    def __init__(self, seed: int, epoch: int, indices: Sequence[int] | Tensor) -> None:
+        self.seed = int(seed)
+        self.epoch = int(epoch)
+        self.indices = torch.as_tensor(indices, dtype=torch.int64).reshape(-1)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def uniform(self, stream: str, count: int, device: torch.device | str | None = None) -> Tensor:
+        """Numbers that are uniform in [0, 1).
+
+        Args:
+            stream: name of a use; different names give independent numbers.
+            count: how many for each sample; the first ones are the same for every ``count``.
+            device: where to compute them (default: where ``indices`` are); the values are the same on each.
+
+        Returns:
+            ``float32 [B, count]``, multiples of 2^-24.
+        """
+        # The 24 highest bits fit a float32 without rounding, so 1.0 can not come out.
+        return self._bits(stream, count, device, keep=24).to(torch.float32) * 2.0**-24
+
+    def seeds(self, stream: str = "seeds") -> list[int]:
+        """One seed a sample in [0, 2^31), for an engine that brings its own generator."""
+        return [int(seed) for seed in self._bits(stream, 1, "cpu", keep=31)[:, 0]]
+
+    def _bits(self, stream: str, count: int, device: torch.device | str | None, *, keep: int) -> Tensor:
+        """The ``keep`` highest bits of each hash, ``int64 [B, count]``."""
+        indices = self.indices if device is None else self.indices.to(device)
+        name = int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
+        start = _mix_int(_mix_int(_mix_int(self.seed) + self.epoch) + name)
+        key = _mix(indices * _signed(_GOLDEN) + _signed(start))
+        counter = torch.arange(1, count + 1, dtype=torch.int64, device=indices.device) * _signed(_GOLDEN)
+        return _shift(_mix(key[:, None] + counter), 64 - keep)
+
+
+def _mix_int(value: int) -> int:
+    """The hash of one Python integer, taken modulo 2^64; unsigned."""
+    value = (value + _GOLDEN) & _WORD
+    value = ((value ^ (value >> 30)) * _MIX_1) & _WORD
+    value = ((value ^ (value >> 27)) * _MIX_2) & _WORD
+    return value ^ (value >> 31)
+
+
+def _mix(value: Tensor) -> Tensor:
+    """The same bits as :func:`_mix_int` without its first addition; ``int64`` taken as 64 plain bits."""
+    value = (value ^ _shift(value, 30)) * _signed(_MIX_1)
+    value = (value ^ _shift(value, 27)) * _signed(_MIX_2)
+    return value ^ _shift(value, 31)
+
+
+def _shift(value: Tensor, bits: int) -> Tensor:
+    """Shift right and fill with zeros; torch itself copies the sign."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(word: int) -> int:
+    """A 64-bit word as the signed integer of the same bits, which is what torch takes."""
+    return word - (1 << 64) if word >> 63 else word

@@ -1,0 +1,203 @@
+"""The folder of a run: where its files are, what its config.json says, and whether a run may start or go on in it.
+
+``config.json`` is all that decides the run (recipe, fold, hash of the training data), the way to the preprocessed
+folder relative to the run, so that both can move together, and once the run has ended, how it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .checkpoint import BEST, FOLDER, LAST, load_checkpoint
+from .config import Recipe, to_dict
+from .errors import IntegrityError, UsageError
+from .files import digest, read_json, write_json
+from .manifest import Manifest, image_name, mask_name
+from .splits import Split
+
+FORMAT = 1
+CONFIG, SPLITS, METRICS, CURVES = "config.json", "splits.json", "metrics.csv", "curves.png"
+# What may differ when a run goes on: where the data lie, which machine it is, and what was not known before the end.
+NOT_DECIDING = ("lungseg", "processed", "machine", "finished")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Args:
+        run: its folder.
+        epochs: epochs that were begun.
+        best_epoch: the epoch of ``best.ckpt``, counted from 1.
+        val_dice: mean Dice of the inner validation patients in that epoch; None where there are none.
+        reason: why it ended: ``epochs`` (all done), ``time`` or ``early stop``.
+        minutes: time that it took, over all its parts.
+    """
+
+    run: Path
+    epochs: int
+    best_epoch: int
+    val_dice: float | None
+    reason: str
+    minutes: float
+
+    @property
+    def best(self) -> Path:
+        return self.run / FOLDER / BEST
+
+    @property
+    def last(self) -> Path:
+        return self.run / FOLDER / LAST
+
+    @property
+    def metrics(self) -> Path:
+        return self.run / METRICS
+
+    @property
+    def curves(self) -> Path:
+        return self.run / CURVES
+
+    def __str__(self) -> str:
+        ended = "" if self.reason == "epochs" else f" (ended by {self.reason})"
+        score = "no inner validation, so the last weights are kept"
+        if self.val_dice is not None:
+            score = f"best Dice of the inner validation patients {self.val_dice:.3f} in epoch {self.best_epoch}"
+        return f"{self.epochs} epochs in {self.minutes:.1f} minutes{ended}; {score}\n{self.best}"
+
+
+def describe(
+    recipe: Recipe, split: Split, manifest: Manifest, *, max_minutes: float, limit_batches: int, deterministic: bool
+) -> dict[str, Any]:
+    """What decides a run, as plain values; the arguments are those of ``train``, 0 for none."""
+    return {
+        "format": FORMAT,
+        "lungseg": __version__,
+        "recipe": to_dict(recipe),
+        "fold": split.fold,
+        "n_folds": split.n_folds,
+        "max_minutes": float(max_minutes),
+        "limit_batches": int(limit_batches),
+        "deterministic": bool(deterministic),
+        "data": {
+            "settings": to_dict(manifest.config),
+            "slices": sum(len(manifest.record(case).slices) for case in split.train),
+            "digest": data_digest(manifest, [*split.train, *split.inner_val]),
+        },
+    }
+
+
+def data_digest(manifest: Manifest, cases: list[str]) -> str:
+    """One hash for all slices and masks of ``cases``, from the manifest's hashes (XXH3-128, hex)."""
+    files = {}
+    for case in sorted(cases):
+        record = manifest.record(case)
+        names = [name(z) for z in record.slices for name in (image_name, mask_name)]
+        files[case] = {name: record.hashes[name] for name in names}
+    return digest(json.dumps(files).encode("utf-8", "surrogateescape"))
+
+
+def read_config(run: str | Path) -> dict[str, Any]:
+    """The config.json of a run.
+
+    Raises:
+        UsageError: there is none, so this is no run; or it is damaged or of another version.
+    """
+    path = Path(run) / CONFIG
+    config = read_json(path, mend="Name a folder that `lungseg train` has made.")
+    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("recipe"), dict):
+        found = str(config.get("format")) if isinstance(config, dict) else type(config).__name__
+        raise UsageError.of("bad-config", "is no config.json of this version", expected="1", found=found, file=path)
+    return config
+
+
+def begin(run: Path, config: dict[str, Any], split: Split, processed: Path, machine: dict[str, Any]) -> None:
+    """Write what a run starts, or goes on, with; config.json last, because it says that there is a run."""
+    if not (run / CONFIG).exists():
+        split.write(run / SPLITS)
+    way = os.path.relpath(processed.resolve(), run.resolve())
+    write_json(run / CONFIG, {**config, "processed": Path(way).as_posix(), "machine": machine, "finished": None})
+
+
+def finish(run: Path, result: RunResult) -> None:
+    """Write into config.json how the run ended."""
+    ended = {key: value for key, value in asdict(result).items() if key != "run"}
+    write_json(run / CONFIG, {**read_config(run), "finished": ended})
+
+
+def finished(run: Path) -> RunResult | None:
+    """How the run ended; None where it has not."""
+    ended = read_config(run).get("finished")
+    return RunResult(run=run, **ended) if ended else None
+
+
+def processed_folder(run: str | Path) -> Path:
+    """The preprocessed folder that a run was trained on.
+
+    Raises:
+        UsageError: the run's config.json is missing or damaged.
+    """
+    return Path(run) / str(read_config(run)["processed"])
+
+
+def refuse_started(run: Path) -> None:
+    """Raise :class:`UsageError` where a run stands already."""
+    if not (run / CONFIG).exists():
+        return
+    state = "finished" if finished(run) else "unfinished"
+    mend = "Choose another folder for a new run."
+    if state == "unfinished":
+        mend = f"Go on with it by --resume. {mend}"
+    raise UsageError.of("run-exists", f"holds a run already, {state}", file=run, mend=mend)
+
+
+def refuse_other(run: Path, config: dict[str, Any], split: Split) -> None:
+    """Raise :class:`UsageError`, with every setting that differs, where the run was started with others."""
+    before, now = dict(_flat(read_config(run))), dict(_flat(config))
+    old = Split.read(run / SPLITS)
+    for group in ("train", "inner_val", "held_out"):
+        before[f"{group} patients"] = ", ".join(getattr(old, group))
+        now[f"{group} patients"] = ", ".join(getattr(split, group))
+    names = [name for name in {**before, **now} if name.split(".")[0] not in NOT_DECIDING]
+    other = [name for name in names if before.get(name) != now.get(name)]
+    if other:
+        raise UsageError.of(
+            "other-settings",
+            f"was started with other settings: {', '.join(other)}",
+            expected="; ".join(f"{name} {before.get(name)}" for name in other),
+            found="; ".join(f"{name} {now.get(name)}" for name in other),
+            file=run,
+            mend="Go on with the settings that it was started with, or choose another folder for a new run.",
+        )
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The checkpoint to go on from: ``last.ckpt``; where a user took that away, ``best.ckpt``; None without both.
+
+    Raises:
+        IntegrityError: ``last.ckpt`` is damaged; the message says how to go on from ``best.ckpt``.
+    """
+    last, best = run / FOLDER / LAST, run / FOLDER / BEST
+    if last.exists():
+        try:
+            load_checkpoint(last)
+        except IntegrityError as error:
+            way = f"Or delete {LAST}, and --resume goes on from {BEST}, to the same final weights."
+            mend = f"{error.problem.mend} {way}" if best.exists() else error.problem.mend
+            raise IntegrityError(replace(error.problem, mend=mend)) from error
+        return last
+    return best if best.exists() else None
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of each leaf."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value

@@ -1,0 +1,152 @@
+"""Measures of masks that any tool made, against labels: the stage behind ``lungseg score``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .case_score import CaseScore, over_patients, score_case, table, write_csv
+from .errors import DataError, Problem, UsageError
+from .executor import run_cases
+from .files import write_json
+from .nifti import case_name, read_label
+from .pairs import check_pair
+from .progress import progress
+from .tree import LABEL_SUFFIX, scans_of
+
+STAGE = "score"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What ``score`` measured.
+
+    Args:
+        cases: one a patient, sorted by name.
+        summary: numbers over patients (see ``case_score.over_patients``).
+        problems: what kept cases out.
+    """
+
+    cases: tuple[CaseScore, ...]
+    summary: dict[str, Any] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return DataError.exit_code if any(problem.severity == "error" for problem in self.problems) else 0
+
+    def __str__(self) -> str:
+        lines = [f"{problem.severity}: {problem}" for problem in self.problems]
+        return "\n".join([*lines, table(self.cases, self.summary)])
+
+
+def score(
+    predictions: str | Path,
+    labels: str | Path,
+    *,
+    json_file: str | Path | None = None,
+    csv_file: str | Path | None = None,
+    workers: int | None = None,
+) -> Scores:
+    """Measure masks against labels, on their own grid.
+
+    Every label must have a prediction of its name (``lung_001.nii.gz``; ``lung_001_label.nii.gz`` is the same case); a
+    case that is missing or bad is named, the others are measured, and no mean is given then: leaving out the failures
+    would flatter it.  A prediction without a label is passed over, and said.
+
+    Args:
+        predictions: a mask, or a folder of masks: NIfTI, 0 and 1.
+        labels: a label, or a folder of labels, such as ``labelsTr``.
+        json_file: where to write the measures as JSON: a list of one object a patient.
+        csv_file: where to write them as CSV.
+        workers: processes; None takes one for each core.
+
+    Raises:
+        UsageError: a path is missing, or one is a file and the other a folder.
+        DataError: no case at all could be measured.
+    """
+    pairs, problems = _pairs(Path(predictions), Path(labels))
+    cases: list[CaseScore] = []
+    for outcome in progress(run_cases(_one_case, pairs, workers=workers), what="scoring", total=len(pairs)):
+        if outcome.error is not None:
+            problems.append(outcome.error.problem)
+        elif outcome.result is not None:
+            cases.append(outcome.result)
+    problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
+    if not cases:
+        first = next(problem for problem in problems if problem.severity == "error")
+        raise DataError(first, STAGE)
+    cases.sort(key=lambda score: score.case)
+    complete = not any(problem.severity == "error" for problem in problems)
+    scores = Scores(tuple(cases), over_patients(cases, complete=complete), tuple(problems))
+    if json_file is not None:
+        write_json(json_file, [score.as_dict() for score in cases])
+    if csv_file is not None:
+        write_csv(csv_file, cases)
+    return scores
+
+
+def _one_case(paths: tuple[str, Path, Path]) -> CaseScore:
+    case, prediction_path, label_path = paths
+    label, prediction = read_label(label_path), read_label(prediction_path)
+    check_pair(label, prediction)
+    x, y, z = label.spacing_mm
+    return score_case(case, label.voxels, prediction.voxels, x * y * z / 1000.0)
+
+
+def _pairs(predictions: Path, labels: Path) -> tuple[dict[str, tuple[str, Path, Path]], list[Problem]]:
+    """(case, prediction, label) by case, and what has no partner."""
+    for path in (predictions, labels):
+        if not path.exists():
+            raise UsageError.of("missing-file", "there is no such file or folder", file=path)
+    if predictions.is_dir() != labels.is_dir():
+        file, folder = (labels, predictions) if predictions.is_dir() else (predictions, labels)
+        raise UsageError.of(
+            "file-and-folder",
+            "a file can not be measured against a folder",
+            expected="two files, or two folders",
+            found=f"the file {file.name} and the folder {folder.name}",
+        )
+    if predictions.is_file():
+        case = _case_of(labels)
+        return {case: (case, predictions, labels)}, []
+    problems: list[Problem] = []
+    found, wanted = (_by_case(folder, problems) for folder in (predictions, labels))
+    if not wanted:
+        raise UsageError.of("no-labels", "holds no labels", expected="*.nii.gz", file=labels)
+    for case in sorted(set(wanted) - set(found)):
+        mend = "Predict this scan too, or name a folder with only the labels that you mean."
+        problems.append(
+            Problem(
+                "missing-prediction", "there is no prediction for this label", "", "", mend, str(wanted[case]), case
+            )
+        )
+    for case in sorted(set(found) - set(wanted)):
+        problems.append(
+            Problem(
+                "no-label",
+                "has no label and is passed over",
+                file=str(found[case]),
+                case=case,
+                severity="warning",
+            )
+        )
+    return {case: (case, found[case], wanted[case]) for case in sorted(set(found) & set(wanted))}, problems
+
+
+def _by_case(folder: Path, problems: list[Problem]) -> dict[str, Path]:
+    cases: dict[str, Path] = {}
+    files = scans_of(folder)
+    labels = [path for path in files if case_name(path).endswith(LABEL_SUFFIX)]  # the rest are then the images
+    for path in labels or files:
+        first = cases.setdefault(_case_of(path), path)
+        if first is not path:
+            problems.append(
+                Problem("duplicate-case", "two files have the same case name", found=first.name, file=str(path))
+            )
+    return cases
+
+
+def _case_of(path: Path) -> str:
+    return case_name(path).removesuffix(LABEL_SUFFIX)

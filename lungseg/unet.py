@@ -1,0 +1,109 @@
+"""The network: a U-Net that maps a slice to one logit a pixel.
+
+After Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (MICCAI 2015,
+https://arxiv.org/abs/1505.04597), with padded convolutions, so that the output is as large as the input, and bilinear
+upsampling in place of transposed convolutions.  The comments give the shapes of ``classic`` at 256 x 256.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import UNetConfig
+
+GROUPS = 8  # of group normalisation; fewer where the width does not divide by it
+
+
+def normalisation(kind: str, channels: int) -> nn.Module:
+    """The layer for ``UNetConfig.norm``: ``batch``, ``group`` or ``instance``."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "group":
+        return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+    return nn.InstanceNorm2d(channels, affine=True)
+
+
+class DoubleConv(nn.Sequential):
+    """Twice: 3x3 convolution, normalisation (unless ``none``), ReLU.  ``[B, in, H, W]`` to ``[B, out, H, W]``."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str = "none") -> None:
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            # A normalisation subtracts the mean, and with it any bias of the convolution before it.
+            layers.append(nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=norm == "none"))
+            if norm != "none":
+                layers.append(normalisation(norm, out_channels))
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class UNet(nn.Module):
+    """U-Net with skip connections; ``UNet()`` is ``classic``: three poolings, no normalisation, 7,781,761 parameters.
+
+    Args:
+        config: widths (so also the depth) and normalisation.
+
+    Attributes:
+        encoder: one :class:`DoubleConv` a level, full resolution first; a 2x2 max pooling stands before all but the
+            first.
+        decoder: one :class:`DoubleConv` for each step up, deepest first.
+        head: 1x1 convolution to one logit.
+
+    Example:
+        >>> UNet()(torch.zeros(2, 1, 256, 256)).shape
+        torch.Size([2, 1, 256, 256])
+    """
+
+    def __init__(self, config: UNetConfig = UNetConfig()) -> None:  # noqa: B008 (frozen, so safe to share)
+        super().__init__()
+        self.config = config
+        widths, norm = config.widths, config.norm
+        ins = (config.in_channels, *widths[:-1])
+        self.encoder = nn.ModuleList(DoubleConv(i, o, norm) for i, o in zip(ins, widths, strict=True))
+        steps_up = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # (512, 256), (256, 128), (128, 64)
+        self.decoder = nn.ModuleList(DoubleConv(deep + skip, skip, norm) for deep, skip in steps_up)
+        self.head = nn.Conv2d(widths[0], 1, kernel_size=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of tumour.
+
+        Args:
+            image: ``float [B, in_channels, H, W]``, HU / 3071, any H and W.
+
+        Returns:
+            ``[B, 1, H, W]``, logits: the probability is their sigmoid.
+        """
+        height, width = image.shape[-2:]
+        x = self._pad(image)
+
+        skips = []
+        for level, double_conv in enumerate(self.encoder):
+            if level:
+                skips.append(x)
+                x = F.max_pool2d(x, 2)  # 256 -> 128 -> 64 -> 32
+            x = double_conv(x)  # [B, 64, 256, 256] -> [B, 128, 128, 128] -> [B, 256, 64, 64] -> [B, 512, 32, 32]
+
+        for double_conv, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)  # 32 -> 64 -> 128 -> 256
+            x = torch.cat([x, skip], dim=1)  # [B, 512 + 256, 64, 64] -> [B, 256 + 128, ...] -> [B, 128 + 64, ...]
+            x = double_conv(x)  # [B, 256, 64, 64] -> [B, 128, 128, 128] -> [B, 64, 256, 256]
+
+        return self.head(x)[..., :height, :width]  # [B, 1, 256, 256]
+
+    def _pad(self, image: Tensor) -> Tensor:
+        """Repeat the last row and column up to the next size that every pooling halves; ``forward`` crops them off.
+
+        Repeating the edge keeps air as air: a zero would be water (0 HU).
+        """
+        multiple = 2 ** len(self.decoder)
+        bottom, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
+        return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

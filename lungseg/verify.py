@@ -1,0 +1,130 @@
+"""Check a whole tree of scans: every item, not only the first that is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import DataError, LungsegError, Problem, printable
+from .executor import run_cases
+from .files import write_json
+from .nifti import read_label, read_scan
+from .pairs import grid_problem, hu_warnings
+from .progress import progress
+from .tree import Case, read_tree
+
+STAGE = "verify"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What ``verify`` found.
+
+    Args:
+        root: the folder as the user named it.
+        cases: names of all cases looked at, sorted.
+        problems: everything that is wrong or odd, sorted by case.
+        ignored: macOS ``._*`` files that were passed over.
+    """
+
+    root: Path
+    cases: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    ignored: int
+
+    @property
+    def errors(self) -> int:
+        return sum(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where there are only warnings, 3 where anything is bad."""
+        return DataError.exit_code if self.errors else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "cases": list(self.cases),
+            "ignored_macos_files": self.ignored,
+            "errors": self.errors,
+            "warnings": len(self.problems) - self.errors,
+            "problems": [problem.as_dict() for problem in self.problems],
+        }
+
+
+def verify(root: str | Path, *, workers: int | None = None, json_file: str | Path | None = None) -> Verified:
+    """Read every scan and label of a tree to its last byte, and check that they fit together.
+
+    Args:
+        root: the data, in one of the layouts of :mod:`lungseg.tree`.
+        workers: processes; None takes one for each core.
+        json_file: where to write the result as JSON.
+
+    Raises:
+        UsageError: there is no such folder, or no scan in it.
+    """
+    tree = read_tree(root)
+    tasks = {case.name: case for case in tree.cases}
+    problems = list(tree.problems)
+    for outcome in progress(run_cases(_one_case, tasks, workers=workers), what="checking", total=len(tasks)):
+        found = [outcome.error.problem] if outcome.error is not None else outcome.result or []
+        problems += [problem.at(case=outcome.case) for problem in found]
+    shown = [problem.at(file=_below(problem.file, tree.root)) for problem in problems]
+    shown.sort(key=lambda problem: (problem.case, problem.file, problem.code))
+    verified = Verified(tree.root, tuple(tasks), tuple(shown), tree.ignored)
+    if json_file is not None:
+        write_json(json_file, verified.as_dict())
+    return verified
+
+
+def table(verified: Verified) -> str:
+    """What is wrong, as text: a block a case, errors and warnings marked, and a closing line with the counts."""
+    lines = []
+    for problem in verified.problems:
+        lines.append(f"{problem.severity:<8} {printable(problem.case or '-'):<14} {problem}")
+    warnings = len(verified.problems) - verified.errors
+    ignored = f", {verified.ignored} macOS ._ files ignored" if verified.ignored else ""
+    lines.append(f"{len(verified.cases)} cases: {verified.errors} errors, {warnings} warnings{ignored}")
+    return "\n".join(lines)
+
+
+def _one_case(case: Case) -> list[Problem]:
+    """Everything that is wrong with one case; a bad image does not keep its label from being read."""
+    problems: list[Problem] = []
+    image = label = None
+    try:
+        image = read_scan(case.image)
+        problems += [*image.warnings, *hu_warnings(image)]
+    except LungsegError as error:
+        problems.append(error.problem)
+    if case.label is not None:
+        try:
+            label = read_label(case.label)
+            problems += label.warnings
+            if not np.any(label.voxels):
+                problems.append(
+                    Problem(
+                        "no-tumour",
+                        "the label shows no tumour",
+                        "at least one voxel of 1",
+                        "0",
+                        "Check the label.",
+                        str(case.label),
+                        severity="warning",
+                    )
+                )
+        except LungsegError as error:
+            problems.append(error.problem)
+    if image is not None and label is not None and (differing := grid_problem(image, label)) is not None:
+        problems.append(differing)
+    return problems
+
+
+def _below(file: str, root: Path) -> str:
+    """The file relative to the folder that was checked, where it lies below it."""
+    try:
+        return Path(file).relative_to(root).as_posix() if file else ""
+    except ValueError:
+        return file

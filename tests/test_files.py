@@ -1,0 +1,121 @@
+"""Atomic writing, locks, hashes and free space."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lungseg import files
+from lungseg.errors import IntegrityError, MachineError, UsageError
+
+
+def test_atomic_write_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    files.atomic_write(path, b"new", durable=True)
+    assert path.read_bytes() == b"new"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_an_error_while_writing_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), files.atomic_path(path) as temporary:
+        assert temporary.parent == tmp_path and temporary.suffix == ".bin"
+        temporary.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_the_machine_s_fault_and_keeps_the_old_file(tmp_path: Path, number: int, monkeypatch) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(MachineError) as caught:
+        files.atomic_write(path, b"new")
+    assert caught.value.problem.code == "disk-full" and caught.value.exit_code == 5
+    assert path.read_bytes() == b"old"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_long_names_work(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 240 + ".nii.gz")
+    files.atomic_write(path, b"1")
+    assert path.read_bytes() == b"1"
+
+
+def test_json_round_trip_and_its_errors(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    value = {"b": [1, 2.5, None, "ü"], "a": {"x": True}}
+    files.write_json(path, value)
+    assert files.read_json(path) == value == json.loads(path.read_text(encoding="utf-8"))
+    with pytest.raises(ValueError):
+        files.write_json(path, {"a": float("nan")})
+    assert files.read_json(path) == value
+    for text in ("{", '{"a": NaN}', "", "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(UsageError) as caught:
+            files.read_json(path)
+        assert caught.value.problem.code == "bad-json" and str(path) in str(caught.value)
+    with pytest.raises(UsageError, match="no such file"):
+        files.read_json(tmp_path / "missing.json")
+
+
+def test_hashes(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"abc" * 1000)
+    assert files.sha256_of(path, block=7) == hashlib.sha256(b"abc" * 1000).hexdigest()
+    files.check_digest(b"abc", files.digest(b"abc"), path)
+    with pytest.raises(IntegrityError):
+        files.check_digest(b"abd", files.digest(b"abc"), path)
+    # The published test vector of XXH3-128 for empty input with seed 0.
+    assert files.digest(b"") == "99aa06d3014798d86001c324468d497f"
+
+
+def _hold(folder: str, held: multiprocessing.Event, go: multiprocessing.Event) -> None:
+    with files.folder_lock(folder, stage="test"):
+        held.set()
+        go.wait(20)
+
+
+def test_row_32_a_second_writer_is_told_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, go = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path), held, go))
+    holder.start()
+    assert held.wait(20)
+    with pytest.raises(MachineError) as caught, files.folder_lock(tmp_path, stage="preprocess"):
+        pass
+    assert caught.value.problem.code == "locked" and "preprocess" in str(caught.value)
+    holder.kill()
+    holder.join()
+    (tmp_path / f"{files.TEMPORARY_PREFIX}dead.npy").write_bytes(b"half")
+    with files.folder_lock(tmp_path, stage="preprocess"):
+        assert not list(tmp_path.glob(f"{files.TEMPORARY_PREFIX}*"))
+
+
+def test_free_space_is_asked_before(tmp_path: Path) -> None:
+    files.require_free_space(tmp_path / "not" / "there", 1, stage="preprocess")
+    with pytest.raises(MachineError) as caught:
+        files.require_free_space(tmp_path, shutil.disk_usage(tmp_path).total + 1, stage="preprocess")
+    assert caught.value.exit_code == 5 and "GB" in str(caught.value)
+
+
+def test_a_file_where_a_folder_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError):
+            files.make_folder(folder)

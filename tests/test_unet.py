@@ -1,0 +1,95 @@
+"""The network against an oracle written in plain functional calls."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lungseg.config import UNetConfig
+from lungseg.unet import UNet, parameter_count
+
+SMALL = UNetConfig(widths=(4, 6, 8, 10))
+
+
+def oracle(weights: list[Tensor], image: Tensor) -> Tensor:
+    """The published recipe's U-Net; ``weights`` holds weight, bias, weight, bias, ... in the order of use."""
+    pairs = iter(zip(weights[::2], weights[1::2], strict=True))
+
+    def double(x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = F.relu(F.conv2d(x, *next(pairs), padding=1))
+        return x
+
+    def up(x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    a = double(image)
+    b = double(F.max_pool2d(a, 2))
+    c = double(F.max_pool2d(b, 2))
+    d = double(F.max_pool2d(c, 2))
+    y = double(torch.cat([up(d), c], 1))
+    y = double(torch.cat([up(y), b], 1))
+    y = double(torch.cat([up(y), a], 1))
+    return F.conv2d(y, *next(pairs))
+
+
+def test_classic_has_the_parameters_of_the_published_recipe() -> None:
+    assert parameter_count(UNet()) == 7_781_761
+
+
+def test_same_function_as_the_published_recipe() -> None:
+    torch.manual_seed(0)
+    net, image = UNet(SMALL), torch.randn(2, 1, 32, 48)
+    torch.testing.assert_close(net(image), oracle(list(net.parameters()), image))
+
+
+def test_classic_is_the_same_function_too() -> None:
+    torch.manual_seed(0)
+    net, image = UNet(), torch.randn(1, 1, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(net(image), oracle(list(net.parameters()), image))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 9), (8, 31)])
+@pytest.mark.parametrize("norm", ["none", "batch", "group", "instance"])
+def test_any_size_and_norm(size: tuple[int, int], norm: str) -> None:
+    net = UNet(UNetConfig(widths=(4, 6, 8), norm=norm)).eval()  # type: ignore[arg-type]
+    image = torch.randn(2, 1, *size)
+    logits = net(image)
+    assert logits.shape == (2, 1, *size)
+    assert torch.isfinite(logits).all()
+
+
+def test_a_size_that_does_not_divide_is_the_padded_one_cropped() -> None:
+    net, image = UNet(SMALL), torch.randn(1, 1, 30, 27)
+    padded = torch.cat([image, image[..., -1:].expand(-1, -1, -1, 5)], 3)
+    padded = torch.cat([padded, padded[..., -1:, :].expand(-1, -1, 2, -1)], 2)
+    with torch.no_grad():
+        torch.testing.assert_close(net(image), net(padded)[..., :30, :27])
+
+
+def test_depth_follows_the_widths() -> None:
+    net = UNet(UNetConfig(widths=(4, 8, 16, 32, 64)))
+    assert [len(net.encoder), len(net.decoder)] == [5, 4]
+    first_up = next(iter(net.decoder[0].children()))
+    assert isinstance(first_up, torch.nn.Conv2d) and first_up.in_channels == 64 + 32
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.modules())
+
+
+def test_two_channels_last_is_the_same_function() -> None:
+    net = UNet(UNetConfig(in_channels=2, widths=(4, 6, 8), norm="batch")).eval()
+    image = torch.randn(2, 2, 16, 16)
+    with torch.no_grad():
+        expected = net(image)
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = net(image.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_graph_is_captured_whole() -> None:
+    """No branch depends on the data, so that ``torch.compile`` needs no break."""
+    net, image = UNet(SMALL).eval(), torch.randn(1, 1, 30, 32)
+    program = torch.export.export(net, (image,), strict=False)
+    torch.testing.assert_close(program.module()(image), net(image))
