@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint format notebooks images test-extras clean
+.PHONY: help setup demo test lint format notebooks images bench-demo bench-real test-extras clean
 
 help:
 	@echo "make demo       the whole pipeline on the embedded sample, into demo/"
@@ -12,6 +12,8 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make notebooks  run the notebooks on the sample and store their outputs"
 	@echo "make images     make every picture and animation of images/ again"
+	@echo "make bench-demo  measure the demo and write the figures into README.md"
+	@echo "make bench-real VOLUMES=TREE SLICES=TREE OUT=FOLDER [MINUTES=20]  the pipeline on real CT, measured"
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lungseg needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
@@ -42,6 +44,14 @@ notebooks: setup
 
 images: setup
 	$(BIN)/python images/make.py
+
+bench-demo: setup
+	$(BIN)/python benchmarks/figures.py demo
+
+MINUTES := 20
+bench-real: setup
+	bash benchmarks/real_data.sh $(VOLUMES) $(SLICES) $(OUT) $(MINUTES)
+	$(BIN)/python benchmarks/figures.py real $(OUT)
 
 # Albumentations brings a headless OpenCV, which must not stand beside opencv-python: an environment of its own.
 EXTRAS := .venv-extras

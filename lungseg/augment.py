@@ -135,6 +135,7 @@ def checked(config: AugmentConfig) -> AugmentConfig:
         "translation": ((0.0, config.translation), 0.0, 1.0),
         "elastic_strength": (config.elastic_strength, 0.0, 1000.0),
         "elastic_smoothness": (config.elastic_smoothness, smoothness_min, 128.0),
+        "mirror": ((0.0, config.mirror), 0.0, 1.0),
     }
     for name, ((low, high), least, most) in limits.items():
         if not least <= low <= high <= most:

@@ -56,7 +56,7 @@ def import_imgaug() -> ModuleType:
 
 
 def imgaug_augment(config: AugmentConfig) -> SliceBySlice:
-    """The recipe's transform in imgaug: zoom, rotation, shift, then elastic displacement.
+    """The recipe's transform in imgaug: mirroring, zoom, rotation, shift, then elastic displacement.
 
     Args:
         config: the ranges.
@@ -103,7 +103,8 @@ class ImgaugSlice:
             order=1,  # the default, cubic, overshoots at edges
             seed=0,
         )
-        return augmenters.Sequential([affine, elastic], seed=0)
+        mirror = [augmenters.Fliplr(config.mirror, seed=0)] if config.mirror else []
+        return augmenters.Sequential([*mirror, affine, elastic], seed=0)
 
     def __getstate__(self) -> AugmentConfig:
         return self.config  # modules can not be pickled; spawned workers make the pipeline again

@@ -45,11 +45,12 @@ class Transform:
 class TorchAugment:
     """Batched augmentation (see ``augment.Augment``).
 
-    The affine part moves what is at p to ``centre + scale * R(angle) (p - centre) + shift``.  The elastic part then
-    shows at q what is at ``q + strength * (noise * Gaussian)(q)`` with noise uniform in [-1, 1) for each pixel and axis
-    (Simard et al., ICDAR 2003, https://doi.org/10.1109/ICDAR.2003.1227801), the same order and parameters as in
-    imgaug's ``Sequential([Affine, ElasticTransformation])``; imgaug cuts its Gaussian at 1.3 to 1.45 standard
-    deviations, so that its displacement is up to 1.5 times larger.
+    Where a sample is mirrored, left and right are exchanged first.  The affine part moves what is at p to
+    ``centre + scale * R(angle) (p - centre) + shift``.  The elastic part then shows at q what is at
+    ``q + strength * (noise * Gaussian)(q)`` with noise uniform in [-1, 1) for each pixel and axis (Simard et al., ICDAR
+    2003, https://doi.org/10.1109/ICDAR.2003.1227801), the same order and parameters as in imgaug's
+    ``Sequential([Affine, ElasticTransformation])``; imgaug cuts its Gaussian at 1.3 to 1.45 standard deviations, so
+    that its displacement is up to 1.5 times larger.
 
     Args:
         config: the ranges.
@@ -73,7 +74,11 @@ class TorchAugment:
         # Positions need float32: bfloat16 has 8 bits, which is whole pixels in a slice of 256.
         with torch.autocast(image.device.type, enabled=False):
             drawn = self.draw(generator, image.device)
-            return sample(image, mask, self.positions(drawn, generator, size))
+            positions = self.positions(drawn, generator, size)
+            if self.config.mirror:
+                mirrored = generator.uniform("mirror", 1, image.device) < self.config.mirror
+                positions[..., 0] *= torch.where(mirrored, -1.0, 1.0)[:, :, None]  # to the mirror image of each place
+            return sample(image, mask, positions)
 
     def draw(self, generator: SampleRandom, device: torch.device | str | None = None) -> Transform:
         """The parameters of each sample, uniform in their ranges."""

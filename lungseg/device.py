@@ -24,8 +24,8 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in DEVICES[1:] or (number and not (kind == "cuda" and number.isdecimal())):
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES[1:] or (colon and not (kind == "cuda" and number.isdecimal())):
         raise UsageError.of("unknown-device", "there is no such device", expected=", ".join(DEVICES), found=name)
     count = {"cpu": 1, "mps": int(_has_mps()), "cuda": torch.cuda.device_count()}[kind]
     if int(number or 0) >= count:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from . import __version__
 from .config import PreprocessConfig, from_dict, to_dict
 from .errors import DataError, LungsegError, Problem
 from .files import read_json, write_json
@@ -166,7 +167,13 @@ class Manifest:
         """Write ``manifest.json``, the last file of the stage, durably."""
         records = {name: self.cases[name].as_dict() for name in sorted(self.cases)}
         failed = {name: self.failed[name] for name in sorted(self.failed)}
-        content = {"format": FORMAT, "settings": to_dict(self.config), "cases": records, "failed": failed}
+        content = {
+            "format": FORMAT,
+            "lungseg": __version__,
+            "settings": to_dict(self.config),
+            "cases": records,
+            "failed": failed,
+        }
         write_json(self.root / MANIFEST, content)
 
     @classmethod

@@ -10,33 +10,36 @@ from .nifti import Scan
 # Tools round affines to float32 and quaternions; over 512 voxels that moves a corner by about 1e-3 mm.  A tenth of the
 # smallest voxel is far above rounding and far below any shift that matters.
 TOLERANCE_VOXELS = 0.1
-_MEND_GRID = "Resample or export the label again on the grid of its image."
 _SAMPLED_EVERY = 8  # slices looked at for the HU check; enough to see air
 
 
-def check_pair(image: Scan, label: Scan) -> None:
+def check_pair(image: Scan, label: Scan, names: tuple[str, str] = ("image", "label")) -> None:
     """Check that both lie on the same grid: shape, and the place of every corner within a tenth of a voxel.
+
+    Args:
+        image: the scan, whose grid is the right one.
+        label: what has to lie on it.
+        names: what an error calls the two.
 
     Raises:
         DataError: they do not; the problem names the first difference among shape, spacing, direction and origin.
     """
-    problem = grid_problem(image, label)
+    problem = grid_problem(image, label, names)
     if problem is not None:
         raise DataError(problem)
 
 
-def grid_problem(image: Scan, label: Scan) -> Problem | None:
+def grid_problem(image: Scan, label: Scan, names: tuple[str, str] = ("image", "label")) -> Problem | None:
     """What :func:`check_pair` would raise, or None."""
+    both = f"{names[1]} and {names[0]}"
+    mend = f"Resample or export the {names[1]} again on the grid of its {names[0]}."
 
     def differs(code: str, what: str, expected: str, found: str) -> Problem:
-        return Problem(code, what, f"{expected} as in {image.path.name}", found, _MEND_GRID, str(label.path))
+        return Problem(code, what, f"{expected} as in {image.path.name}", found, mend, str(label.path))
 
     if image.header.shape != label.header.shape:
         return differs(
-            "grid-shape",
-            "label and image have different shapes",
-            _times(image.header.shape),
-            _times(label.header.shape),
+            "grid-shape", f"{both} have different shapes", _times(image.header.shape), _times(label.header.shape)
         )
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.header.shape])).reshape(3, -1)
     corners = np.vstack([corners, np.ones(corners.shape[1])])
@@ -46,18 +49,16 @@ def grid_problem(image: Scan, label: Scan) -> Problem | None:
     if not np.allclose(image.spacing_mm, label.spacing_mm, rtol=1e-3):
         return differs(
             "grid-spacing",
-            "label and image have different voxel sizes",
+            f"{both} have different voxel sizes",
             _times(image.spacing_mm, "mm"),
             _times(label.spacing_mm, "mm"),
         )
     directions = [scan.affine[:3, :3] / scan.spacing_mm for scan in (image, label)]
     if not np.allclose(directions[0], directions[1], atol=1e-3):
-        return differs(
-            "grid-direction", "label and image point different ways", _rows(directions[0]), _rows(directions[1])
-        )
+        return differs("grid-direction", f"{both} point different ways", _rows(directions[0]), _rows(directions[1]))
     return differs(
         "grid-origin",
-        f"label and image lie {apart:.3g} mm apart",
+        f"{both} lie {apart:.3g} mm apart",
         _times(image.affine[:3, 3], "mm", " , "),
         _times(label.affine[:3, 3], "mm", " , "),
     )

@@ -61,16 +61,12 @@ class Predicted:
     Args:
         predictions: one a scan that could be segmented, sorted by case.
         problems: what kept scans out, and what was odd about others.
-        code: exit code: of the worst error, 0 without one.
+        exit_code: of the worst error; 0 where there are at most warnings.
     """
 
     predictions: tuple[Prediction, ...]
     problems: tuple[Problem, ...]
-    code: int = 0
-
-    @property
-    def exit_code(self) -> int:
-        return self.code
+    exit_code: int = 0
 
     def __str__(self) -> str:
         lines = [f"{problem.severity}: {problem}" for problem in self.problems]

@@ -37,15 +37,13 @@ class Preprocessed:
         manifest: the record of the folder.
         problems: what kept cases out, and what was odd about others.
         reused: cases that were already there and whole.
+        exit_code: of the worst error; 0 where there are at most warnings.
     """
 
     manifest: Manifest
     problems: tuple[Problem, ...]
     reused: tuple[str, ...]
-
-    @property
-    def exit_code(self) -> int:
-        return DataError.exit_code if any(problem.severity == "error" for problem in self.problems) else 0
+    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,12 +114,14 @@ def preprocess(
         outcomes = progress(run_cases(_one_case, tasks, workers=workers), what="slicing", total=len(tasks))
         records: dict[str, CaseRecord] = {}
         problems, reused = list(tree.problems), []
+        code = DataError.exit_code if any(problem.severity == "error" for problem in problems) else 0
         for outcome in outcomes:
             if outcome.error is not None:
                 if isinstance(outcome.error, MachineError) and outcome.error.problem.code == "disk-full":
                     raise outcome.error
                 remove_case(out / outcome.case)
                 problems.append(outcome.error.problem)
+                code = max(code, outcome.error.exit_code)
             elif outcome.result is not None:
                 record, was_there, warned = outcome.result
                 records[outcome.case] = record
@@ -135,7 +135,7 @@ def preprocess(
         failed = {problem.case or problem.file: problem.what for problem in problems if problem.severity == "error"}
         manifest = Manifest(out, config, dict(sorted(records.items())), _below(failed, tree))
         manifest.write()
-    return Preprocessed(manifest, tuple(problems), tuple(sorted(reused)))
+    return Preprocessed(manifest, tuple(problems), tuple(sorted(reused)), code)
 
 
 def _one_case(task: _Task) -> tuple[CaseRecord, bool, list[Problem]]:

@@ -59,7 +59,7 @@ def phantom(
     draw_distractors(streams[4], volume, lungs, anatomy, grid, 42 + 0.12 * contrast)
     tumour = np.zeros(grid.shape, np.uint8)
     # Evenly spread over sizes and kinds, so that a few cases already show small and large tumours, solid and not.
-    start, first = np.random.default_rng([seed, 7]).random(2).tolist()
+    start, first = np.random.default_rng([seed, 18]).random(2).tolist()
     count = 2 if streams[4].random() < 0.15 else 1
     for number in range(count):
         rank = (start + _GOLDEN * case + 0.37 * number) % 1.0

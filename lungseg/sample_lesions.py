@@ -54,21 +54,21 @@ class Lesion:
         Args:
             rng: for everything else.
             rank: its place among all tumours by size, in [0, 1).
-            kind: its place among them by make-up, in [0, 1): under 0.22 part solid, from 0.12 to 0.52 spiculated.
+            kind: its place among them by make-up, in [0, 1): under 0.09 part solid, from 0.05 to 0.45 spiculated.
             contrast_hu: what contrast medium adds in the aorta.
         """
-        # Log-uniform but for the exponent, which lifts the median from 4 to 7 ml.
-        volume = SMALLEST_ML * (LARGEST_ML / SMALLEST_ML) ** (rank**0.75)
+        # Log-uniform but for the exponent, which lifts the median from 4 to 9 ml.
+        volume = SMALLEST_ML * (LARGEST_ML / SMALLEST_ML) ** (rank**0.65)
         where: Where = rng.choice(["wall", "mediastinum", "vessel", "free"], p=[0.36, 0.24, 0.2, 0.2])
-        solid = rng.uniform(0.35, 0.7) if kind < 0.22 else 1.0
+        solid = rng.uniform(0.6, 0.85) if kind < 0.09 else 1.0
         return cls(
             volume_ml=volume,
             where=where,
             solid=solid,
-            spikes=int(rng.integers(9, 22)) if 0.12 <= kind < 0.52 else 0,
+            spikes=int(rng.integers(9, 22)) if 0.05 <= kind < 0.45 else 0,
             lobes=rng.uniform(0.06, 0.2),
             hu=rng.uniform(22, 46) + 0.12 * contrast_hu,
-            hollow=bool(solid == 1.0 and volume > 5 and rng.random() < 0.12),
+            hollow=bool(solid == 1.0 and volume > 5 and rng.random() < 0.04),
         )
 
 

@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .sample_anatomy import Anatomy
-from .sample_shapes import Field, Grid, lobulated, smooth_noise
-
-_MASS_ML = (2.0, 20.0)  # benign masses are drawn log-uniformly between
+from .sample_shapes import Field, Grid
 
 
 def draw_distractors(
@@ -19,7 +17,7 @@ def draw_distractors(
     grid: Grid,
     flesh_hu: float,
 ) -> None:
-    """Draw what a threshold takes for a tumour, in place: calcified granulomas, nodes, scars, plaques, hamartomas."""
+    """Draw what a threshold takes for a tumour, in place: calcified granulomas, nodes, scars, plaques."""
     f, coarse = anatomy.fields, anatomy.grid
     depth = -np.minimum(f["lung_right"], f["lung_left"])
     z, y, x = coarse.axes_mm()
@@ -29,10 +27,6 @@ def draw_distractors(
         index = inside[rng.integers(len(inside))]
         return np.array([coarse.axis_mm(axis)[i] for axis, i in enumerate(index)], np.float32)
 
-    for _ in range(int(rng.choice(3, p=[0.2, 0.45, 0.35]))):
-        volume = _MASS_ML[0] * (_MASS_ML[1] / _MASS_ML[0]) ** rng.random()
-        radius = float(np.cbrt(volume * 1000 * 3 / (4 * np.pi)))
-        _mass(rng, volume_hu, lungs, grid, spot(depth > min(radius + 2, 0.7 * float(depth.max()))), radius)
     for _ in range(int(rng.integers(0, 4))):
         _blob(rng, volume_hu, lungs, grid, spot(depth > 4), rng.uniform(1.2, 3.2), rng.uniform(250, 900))
     central = (np.abs(x) < 50) & (np.abs(y + 4) < 34) & (np.abs(z - 14) < 40)
@@ -45,30 +39,6 @@ def draw_distractors(
     for _ in range(int(rng.integers(1, 5))):
         at_wall = (depth > 0) & (depth < 3) & (f["cavity"] > -5)
         _plaque(volume_hu, lungs, anatomy, grid, spot(at_wall), rng.uniform(3, 6.5), rng.uniform(14, 34), flesh_hu)
-
-
-def _mass(
-    rng: np.random.Generator,
-    volume_hu: Field,
-    lungs: NDArray[np.uint8],
-    grid: Grid,
-    centre: NDArray[np.floating],
-    radius: float,
-) -> None:
-    """A benign mass as large as a tumour: calcified all through, or a hamartoma of fat and flecks of calcium.
-
-    Its shape does not give it away; its HU do.
-    """
-    box = grid.box_around(centre - 1.8 * radius, centre + 1.8 * radius)
-    if box is None:
-        return
-    level, _ = lobulated(rng, grid, box, centre, radius, rng.uniform(0.04, 0.12))
-    texture = smooth_noise(rng, grid.window(level.shape), 5.0)
-    if rng.random() < 0.5:
-        hu = rng.uniform(180, 420) + 60 * texture + 150 * (level < rng.uniform(0.3, 0.7) * radius)
-    else:
-        hu = np.where(texture > 1.1, rng.uniform(200, 450), rng.uniform(-95, -55) + 18 * texture)
-    np.copyto(volume_hu[box], hu.astype(np.float32), where=(lungs[box] > 0) & (level < radius))
 
 
 def _blob(

@@ -90,7 +90,7 @@ def score(
 def _one_case(paths: tuple[str, Path, Path]) -> CaseScore:
     case, prediction_path, label_path = paths
     label, prediction = read_label(label_path), read_label(prediction_path)
-    check_pair(label, prediction)
+    check_pair(label, prediction, ("label", "prediction"))
     x, y, z = label.spacing_mm
     return score_case(case, label.voxels, prediction.voxels, x * y * z / 1000.0)
 

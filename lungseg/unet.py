@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import UNetConfig
+from .config import HU_MAX, UNetConfig
 
 GROUPS = 8  # of group normalisation; fewer where the width does not divide by it
 
@@ -62,11 +62,14 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         widths, norm = config.widths, config.norm
-        ins = (config.in_channels, *widths[:-1])
+        ins = (config.in_channels * config.patch**2, *widths[:-1])
         self.encoder = nn.ModuleList(DoubleConv(i, o, norm) for i, o in zip(ins, widths, strict=True))
         steps_up = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # (512, 256), (256, 128), (128, 64)
         self.decoder = nn.ModuleList(DoubleConv(deep + skip, skip, norm) for deep, skip in steps_up)
-        self.head = nn.Conv2d(widths[0], 1, kernel_size=1)
+        self.head = nn.Conv2d(widths[0], config.patch**2, kernel_size=1)
+        if config.prior != 0.5 and self.head.bias is not None:
+            # Few pixels are tumour: begun at one half, the first steps would only push all others down.
+            nn.init.constant_(self.head.bias, math.log(config.prior / (1.0 - config.prior)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of tumour.
@@ -78,7 +81,7 @@ class UNet(nn.Module):
             ``[B, 1, H, W]``, logits: the probability is their sigmoid.
         """
         height, width = image.shape[-2:]
-        x = self._pad(image)
+        x = F.pixel_unshuffle(self._pad(self._windowed(image)), self.config.patch)  # [B, 1, 256, 256]
 
         skips = []
         for level, double_conv in enumerate(self.encoder):
@@ -92,14 +95,21 @@ class UNet(nn.Module):
             x = torch.cat([x, skip], dim=1)  # [B, 512 + 256, 64, 64] -> [B, 256 + 128, ...] -> [B, 128 + 64, ...]
             x = double_conv(x)  # [B, 256, 64, 64] -> [B, 128, 128, 128] -> [B, 64, 256, 256]
 
-        return self.head(x)[..., :height, :width]  # [B, 1, 256, 256]
+        return F.pixel_shuffle(self.head(x), self.config.patch)[..., :height, :width]  # [B, 1, 256, 256]
+
+    def _windowed(self, image: Tensor) -> Tensor:
+        """HU / 3071 stretched to -1 to 1 over the window, where there is one."""
+        if self.config.window_hu is None:
+            return image
+        low, high = (hu / HU_MAX for hu in self.config.window_hu)
+        return (image.clamp(low, high) - low) * (2.0 / (high - low)) - 1.0
 
     def _pad(self, image: Tensor) -> Tensor:
         """Repeat the last row and column up to the next size that every pooling halves; ``forward`` crops them off.
 
         Repeating the edge keeps air as air: a zero would be water (0 HU).
         """
-        multiple = 2 ** len(self.decoder)
+        multiple = self.config.patch * 2 ** len(self.decoder)
         bottom, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
         return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
 

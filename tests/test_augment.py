@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -200,6 +201,23 @@ def test_outside_is_air_and_masks_stay_binary(name: str) -> None:
     assert (new_image[new_mask == 0] < 0.2).all()
     assert ((new_image - AIR).abs() < 1e-6).float().mean() > 0.05
     assert (image == 0.2).all()  # the input is not changed
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_mirroring_exchanges_left_and_right_of_image_and_mask(name: str) -> None:
+    image = shapes(1)
+    always, never = (engine(name, replace(STILL, mirror=chance)) for chance in (1.0, 0.0))
+    mirrored, mask = always(image, image, SampleRandom(0, 0, [0]))
+    assert (mirrored - image.flip(-1)).abs().mean() < 1e-3 and torch.equal(mask, image.flip(-1))
+    assert torch.equal(never(image, image, SampleRandom(0, 0, [0]))[1], image)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_samples_are_mirrored_as_often_as_asked_for(name: str) -> None:
+    image = shapes(40, size=64)
+    _, mask = engine(name, replace(STILL, mirror=0.5))(image, image, SampleRandom(0, 0, range(40)))
+    kept = int((mask == image).flatten(1).all(1).sum())
+    assert 10 < kept < 30
 
 
 @pytest.mark.parametrize("name", ENGINES)

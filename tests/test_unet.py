@@ -93,3 +93,39 @@ def test_the_graph_is_captured_whole() -> None:
     net, image = UNet(SMALL).eval(), torch.randn(1, 1, 30, 32)
     program = torch.export.export(net, (image,), strict=False)
     torch.testing.assert_close(program.module()(image), net(image))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 37)])
+def test_a_network_on_patches_keeps_the_size_and_every_pixel(size: tuple[int, int]) -> None:
+    net = UNet(UNetConfig(widths=(4, 8), patch=2))
+    image = torch.randn(2, 1, *size)
+    assert net(image).shape == (2, 1, *size)
+    changed = image.clone()
+    changed[..., 11, 8] += 1.0
+    where = (net(changed) - net(image)).abs().amax((0, 1)).nonzero()
+    assert where[:, 0].min() <= 11 <= where[:, 0].max() and where[:, 1].min() <= 8 <= where[:, 1].max()
+
+
+def test_a_patch_of_two_takes_a_quarter_of_the_operations() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = []
+    for patch in (1, 2):
+        net, counter = UNet(UNetConfig(widths=(16, 32), patch=patch)), FlopCounterMode(display=False)
+        with counter:
+            net(torch.zeros(1, 1, 64, 64))
+        counts.append(counter.get_total_flops())
+    assert 0.2 < counts[1] / counts[0] < 0.3
+
+
+def test_a_window_stretches_its_range_and_clips_the_rest() -> None:
+    net = UNet(UNetConfig(widths=(4,), window_hu=(-1000.0, 400.0)))
+    seen = net._windowed(torch.tensor([-2000.0, -1000.0, -300.0, 400.0, 3000.0]) / 3071.0)
+    torch.testing.assert_close(seen, torch.tensor([-1.0, -1.0, 0.0, 1.0, 1.0]), rtol=0, atol=1e-6)
+
+
+def test_the_prior_is_what_an_untrained_network_answers() -> None:
+    net = UNet(UNetConfig(widths=(4, 8), prior=0.01))
+    with torch.no_grad():
+        net.head.weight.zero_()
+    torch.testing.assert_close(net(torch.randn(1, 1, 8, 8)).sigmoid(), torch.full((1, 1, 8, 8), 0.01))

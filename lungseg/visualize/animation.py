@@ -122,5 +122,5 @@ def animate(
 def _label_of(scan: Scan, path: str | Path) -> np.ndarray:
     """The label of ``path`` as ``uint8`` L-A-S voxels, once it is seen to lie on the scan's grid."""
     label = read_label(path)
-    check_pair(scan, label)
+    check_pair(scan, label, ("scan", "mask"))
     return to_las(label.voxels, label.affine)[0]

@@ -1,0 +1,229 @@
+"""Measure what README and docs state, and write it there: no figure is typed by hand.
+
+    python benchmarks/figures.py demo [OUT]      run `lungseg demo` in an empty folder (OUT is kept) and measure it
+    python benchmarks/figures.py real OUT        collect what benchmarks/real_data.sh has written to OUT
+    python benchmarks/figures.py write           write the tables of benchmarks/results/ into README.md again
+
+Each measurement is a file of `benchmarks/results/` with its machine, its data and its date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from lungseg.config import RECIPES
+from lungseg.executor import cores
+from lungseg.files import atomic_write, write_json
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+README = HERE.parent / "README.md"
+LUNGSEG = Path(sys.executable).with_name("lungseg")
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on besides the code: processor, cores, memory, versions."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as file:
+        name = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cpu": name,
+        "cores": cores(),
+        "memory_gib": round(memory),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+def measured_run(command: list[str]) -> tuple[float, float]:
+    """Run a command; returns seconds and the peak memory of all its processes together, GB (proportional set size)."""
+    started, peak = time.monotonic(), 0
+    with subprocess.Popen(command) as process:
+        while process.poll() is None:
+            peak = max(peak, sum(_pss_bytes(pid) for pid in _tree_of(process.pid)))
+            time.sleep(0.5)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with exit code {process.returncode}")
+    return time.monotonic() - started, peak / 1e9
+
+
+def _tree_of(root: int) -> list[int]:
+    found = [root]
+    for pid in found:
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
+
+
+def _pss_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def demo(out: Path | None = None) -> None:
+    """Measure `lungseg demo` from an empty folder: ``out``, or one that is removed again."""
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            demo(Path(folder) / "demo")
+        return
+    if out.exists():
+        raise SystemExit(f"{out} is there already: a measurement wants an empty folder")
+    seconds, peak_gb = measured_run([str(LUNGSEG), "demo", str(out)])
+    summary = json.loads((out / "run/evaluation/summary.json").read_text())
+    config = json.loads((out / "run/config.json").read_text())
+    _record(
+        "demo",
+        {
+            "what": "lungseg demo: 12 labelled and 2 unlabelled synthetic scans of 256 x 256 x 64",
+            "minutes": round(seconds / 60, 1),
+            "training_minutes": round(config["finished"]["minutes"], 1),
+            "epochs": config["finished"]["epochs"],
+            "peak_memory_gb": round(peak_gb, 1),
+            "precision": config["machine"]["precision"],
+            **_scores(summary),
+        },
+    )
+
+
+def real(out: Path) -> None:
+    """Collect the figures of a finished benchmarks/real_data.sh."""
+    summary = json.loads((out / "run/evaluation/summary.json").read_text())
+    config = json.loads((out / "run/config.json").read_text())
+    whole = json.loads((out / "score.json").read_text())
+    _record(
+        "real_data",
+        {
+            "what": "46 patients of Task06_Lung as sets of slices, fold 0 of nnU-Net's folds held out; two whole CTs",
+            "limits": "most slices show tumour (84 %), HU put back from 8 bits, gaps between slices",
+            "recipe": summary["model"]["recipe"],
+            "training_minutes": round(config["finished"]["minutes"], 1),
+            "epochs": config["finished"]["epochs"],
+            "precision": config["machine"]["precision"],
+            **_scores(summary),
+            "whole_scans": [{key: case[key] for key in ("case", "dice", "truth_ml", "predicted_ml")} for case in whole],
+        },
+    )
+
+
+def _scores(summary: dict[str, Any]) -> dict[str, Any]:
+    names = ("patients", "dice_mean", "dice_interval", "dice_median", "missed")
+    return {
+        **{name: summary[name] for name in names},
+        "soft_dice_pooled": summary["published_recipe"]["soft_dice_pooled"],
+    }
+
+
+def _record(name: str, values: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    write_json(RESULTS / f"{name}.json", {"date": datetime.date.today().isoformat(), **values, "machine": machine()})
+    print(f"wrote {RESULTS.name}/{name}.json")
+    write()
+
+
+def write() -> None:
+    """Put the tables of all results between their markers in README.md."""
+    text = README.read_text("utf-8")
+    for name, table in (("demo", _demo_table), ("real_data", _real_table), ("recipes", _recipes_table)):
+        path = RESULTS / f"{name}.json"
+        if name == "recipes" or path.is_file():
+            content = table({} if name == "recipes" else json.loads(path.read_text()))
+            start, end = f"<!-- figures: {name} -->\n", f"<!-- end: {name} -->"
+            before, _, rest = text.partition(start)
+            _, found, after = rest.partition(end)
+            if not found:
+                raise SystemExit(f"README.md has no place for the figures of {name}")
+            text = before + start + content + end + after
+    atomic_write(README, text.encode())
+    print("wrote README.md")
+
+
+def _dice(values: dict[str, Any]) -> str:
+    low, high = values["dice_interval"]
+    return f"{values['dice_mean']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _source(values: dict[str, Any]) -> str:
+    facts = values["machine"]
+    where = facts["gpu"] or f"{facts['cores']} cores of {facts['cpu']}"
+    return f"Measured {values['date']} on {where}, torch {facts['torch']}, {values['precision']} precision"
+
+
+def _demo_table(values: dict[str, Any]) -> str:
+    rows = {
+        "time after installing": f"{values['minutes']} minutes, {values['training_minutes']} of them training",
+        "peak memory": f"{values['peak_memory_gb']} GB",
+        f"mean Dice over the {values['patients']} held-out patients (95 % interval)": _dice(values),
+        "patients missed": str(values["missed"]),
+    }
+    return _table(("`make demo`", "on this sample"), rows.items()) + f"\n{_source(values)}, by `make bench-demo`.\n"
+
+
+def _real_table(values: dict[str, Any]) -> str:
+    rows = {
+        f"mean Dice over {values['patients']} held-out patients of the slice sets (95 % interval)": _dice(values),
+        "median Dice; missed": f"{values['dice_median']:.2f}; {values['missed']}",
+        "pooled soft Dice of the published recipe, not comparable": f"{values['soft_dice_pooled']:.2f}",
+    }
+    for case in values["whole_scans"]:
+        volumes = f"{case['predicted_ml']:.1f} ml found, {case['truth_ml']:.1f} ml true"
+        rows[f"whole CT `{case['case']}`"] = f"Dice {case['dice']:.2f} ({volumes})"
+    head = (f"recipe `{values['recipe']}`, {values['training_minutes']:.0f} minutes on a CPU", "real CT")
+    return _table(head, rows.items()) + f"\n{_source(values)}, by `benchmarks/real_data.sh`. {values['what']}.\n"
+
+
+def _recipes_table(_: dict[str, Any]) -> str:
+    from lungseg.unet import UNet, parameter_count
+
+    rows = [
+        (
+            f"`{name}`",
+            f"{parameter_count(UNet(recipe.unet)):,}",
+            f"{recipe.loss}, {recipe.optimizer} {recipe.learning_rate:g}",
+            f"{recipe.epochs} of batch {recipe.batch_size}",
+        )
+        for name, recipe in RECIPES.items()
+    ]
+    return _table(("recipe", "parameters", "loss, optimizer", "epochs"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Any) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("demo", "real", "write"))
+    parser.add_argument("out", nargs="?", type=Path)
+    args = parser.parse_args()
+    if args.what == "real":
+        if args.out is None:
+            parser.error("name the folder that benchmarks/real_data.sh has written")
+        real(args.out)
+    elif args.what == "demo":
+        demo(args.out)
+    else:
+        write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The record of a run: what decides it, how it ended, and what must not differ when it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lungseg.checkpoint import FOLDER, save_checkpoint
+from lungseg.errors import IntegrityError, UsageError
+from lungseg.manifest import Manifest
+from lungseg.run_folder import (
+    RunResult,
+    begin,
+    data_digest,
+    describe,
+    finish,
+    finished,
+    newest_checkpoint,
+    processed_folder,
+    read_config,
+    refuse_other,
+    refuse_started,
+)
+from lungseg.splits import make_split
+
+from .test_checkpoint import checkpoint_of
+from .training import TINY, write_slices
+
+MACHINE = {"device": "cpu", "threads": 2}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return write_slices(tmp_path / "processed")
+
+
+@pytest.fixture
+def run(tmp_path: Path, manifest: Manifest) -> Path:
+    """A run that has begun."""
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    begin(run, config_of(manifest), make_split(manifest.labelled), manifest.root, MACHINE)
+    return run
+
+
+def config_of(manifest: Manifest, recipe=TINY, **split) -> dict:
+    options = {"max_minutes": 0, "limit_batches": 0, "deterministic": False}
+    return describe(recipe, make_split(manifest.labelled, **split), manifest, **options)
+
+
+def test_the_config_says_what_decides_the_run(run: Path, manifest: Manifest) -> None:
+    config = read_config(run)
+    assert config["processed"] == "../../processed" and processed_folder(run).resolve() == manifest.root.resolve()
+    assert config["recipe"]["batch_size"] == TINY.batch_size and config["data"]["settings"]["size"] == 32
+    assert config["data"]["slices"] == 4 * len(make_split(manifest.labelled).train)
+    assert config["machine"] == MACHINE and config["finished"] is None
+
+
+def test_a_relative_way_is_from_the_run_wherever_one_stands(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    begin(Path("run"), config_of(manifest), make_split(manifest.labelled), Path("processed"), MACHINE)
+    assert read_config("run")["processed"] == "../processed"
+    (tmp_path / "link").symlink_to(tmp_path / "processed")
+    begin(Path("run"), config_of(manifest), make_split(manifest.labelled), Path("link"), MACHINE)
+    assert read_config("run")["processed"] == "../processed"
+
+
+def test_the_end_is_recorded_and_read_back(run: Path) -> None:
+    assert finished(run) is None
+    result = RunResult(run, 3, 2, 0.5, "epochs", 0.1)
+    finish(run, result)
+    assert finished(run) == result
+    assert str(result) == (
+        "3 epochs in 0.1 minutes; best Dice of the inner validation patients 0.500 in epoch 2\n"
+        f"{run / 'checkpoints' / 'best.ckpt'}"
+    )
+    assert "(ended by time)" in str(RunResult(run, 3, 2, None, "time", 0.1))
+
+
+def test_a_run_says_whether_it_can_go_on(run: Path) -> None:
+    with pytest.raises(UsageError, match=r"unfinished.*--resume"):
+        refuse_started(run)
+    finish(run, RunResult(run, 3, 2, 0.5, "epochs", 0.1))
+    with pytest.raises(UsageError, match="already, finished") as caught:
+        refuse_started(run)
+    assert "--resume" not in str(caught.value)
+    refuse_started(run.parent / "another")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"format": 2, "recipe": {}}', '{"format": 1}', '{"format": NaN}'])
+def test_a_damaged_config_is_refused(run: Path, text: str) -> None:
+    (run / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.json"):
+        read_config(run)
+
+
+def test_no_run_is_said_with_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`lungseg train`"):
+        read_config(tmp_path)
+
+
+def test_the_same_settings_go_on_on_another_machine_and_version(run: Path, manifest: Manifest) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "lungseg": "0.0.1", "machine": {"device": "cuda"}}))
+    refuse_other(run, config_of(manifest), make_split(manifest.labelled))
+
+
+def test_every_setting_that_differs_is_named_with_both_values(run: Path, manifest: Manifest) -> None:
+    with pytest.raises(UsageError) as caught:
+        refuse_other(
+            run, config_of(manifest, TINY.but(epochs=9, seed=4), fold=2), make_split(manifest.labelled, fold=2)
+        )
+    problem = caught.value.problem
+    assert problem.code == "other-settings" and caught.value.exit_code == 2
+    for name in ("recipe.epochs", "recipe.seed", "fold", "held_out patients", "data.digest"):
+        assert name in problem.what
+    assert "recipe.epochs 3" in problem.expected and "recipe.epochs 9" in problem.found
+
+
+def test_the_datas_digest_is_of_the_hashes_of_these_cases(manifest: Manifest, tmp_path: Path) -> None:
+    cases = ["lung_002", "lung_001"]
+    digest = data_digest(manifest, cases)
+    assert digest == data_digest(manifest, cases[::-1]) != data_digest(manifest, ["lung_001"])
+    assert data_digest(write_slices(tmp_path / "same"), cases) == digest
+    assert data_digest(write_slices(tmp_path / "more", 7), cases) == digest
+
+
+def test_the_checkpoint_to_go_on_from_is_last_then_best_then_none(run: Path) -> None:
+    folder = run / FOLDER
+    folder.mkdir()
+    assert newest_checkpoint(run) is None
+    save_checkpoint(checkpoint_of(), folder / "best.ckpt")
+    assert newest_checkpoint(run) == folder / "best.ckpt"
+    save_checkpoint(checkpoint_of(), folder / "last.ckpt")
+    assert newest_checkpoint(run) == folder / "last.ckpt"
+    (folder / "last.ckpt").write_bytes(b"")
+    with pytest.raises(IntegrityError, match=r"delete last\.ckpt.*best\.ckpt"):
+        newest_checkpoint(run)
+    (folder / "best.ckpt").unlink()
+    with pytest.raises(IntegrityError) as caught:
+        newest_checkpoint(run)
+    assert "delete" not in str(caught.value)
