@@ -125,8 +125,9 @@ def table(scores: Sequence[CaseScore], summary: dict[str, Any]) -> str:
         return "\n".join(lines)
     interval = summary["dice_interval"]
     between = f" ({CONFIDENCE:.0%} interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    count = "1 patient" if summary["patients"] == 1 else f"{summary['patients']} patients"
     lines.append(
-        f"mean Dice over {summary['patients']} patients {summary['dice_mean']:.3f}{between}, "
+        f"mean Dice over {count} {summary['dice_mean']:.3f}{between}, "
         f"median {summary['dice_median']:.3f}, {summary['missed']} missed"
     )
     return "\n".join(lines)
