@@ -16,7 +16,7 @@ from lungseg.manifest import Manifest
 from lungseg.preprocess import preprocess, summary
 
 from .slices import LAS_MM, SHAPE, again, codes_of, label_of, pictures, scan_of, turned, write_pair
-from .volumes import ALL_ORIENTATIONS, affine_of, chest_like, tree_bytes, write_tree, write_volume
+from .volumes import ALL_ORIENTATIONS, affine_of, chest_like, tree_bytes, write_volume
 
 
 def reference_mask(label: np.ndarray, z: int, size: int) -> np.ndarray:
@@ -27,15 +27,6 @@ def reference_mask(label: np.ndarray, z: int, size: int) -> np.ndarray:
     picture = np.pad(label[:, ::-1, z].T, [(extra // 2, (extra + 1) // 2) for extra in more])
     at = [np.arange(size) * length // size for length in picture.shape]
     return picture[np.ix_(*at)]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, Path]:
-    """A Task06 tree of three labelled cases and a test case, and its slices; tests must not change them."""
-    folder = tmp_path_factory.mktemp("made")
-    done = preprocess(write_tree(folder / "root"), folder / "out", size=16, skip_slices=2, workers=1)
-    assert done.problems == () and done.exit_code == 0
-    return folder / "root", folder / "out"
 
 
 # What a slice is

@@ -14,19 +14,10 @@ from lungseg.cli import main
 from lungseg.errors import DataError, MachineError, UsageError
 from lungseg.files import LOCK_NAME, TEMPORARY_PREFIX, folder_lock
 from lungseg.manifest import Manifest
-from lungseg.preprocess import preprocess, summary
+from lungseg.preprocess import summary
 
 from .slices import again, codes_of, label_of, scan_of, write_pair
 from .volumes import affine_of, chest_like, tree_bytes, write_tree, write_volume
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, Path]:
-    """A Task06 tree of three labelled cases and a test case, and its slices; tests must not change them."""
-    folder = tmp_path_factory.mktemp("made")
-    done = preprocess(write_tree(folder / "root"), folder / "out", size=16, skip_slices=2, workers=1)
-    assert done.problems == () and done.exit_code == 0
-    return folder / "root", folder / "out"
 
 
 @pytest.fixture
