@@ -124,6 +124,13 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--source", default="aws", help="aws, kaggle:OWNER/NAME, a URL, or an archive on disk (aws)")
     sub.add_argument("--sha256", help="what another archive than the published one must hash to")
     sub.add_argument("--keep-archive", action="store_true", help="leave the archive beside the unpacked tree")
+    sub.add_argument(
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait so long for another download into OUT to end (0: end at once, code 5)",
+    )
 
     sub = command("verify", _verify, "check a tree of scans, to the last byte, and list what is wrong")
     sub.add_argument("root", metavar="ROOT")
@@ -223,7 +230,7 @@ def _sample(args: argparse.Namespace) -> int:
 def _download(args: argparse.Namespace) -> int:
     from .download import download
 
-    root = download(args.out, source=args.source, sha256=args.sha256, keep_archive=args.keep_archive)
+    root = download(args.out, source=args.source, sha256=args.sha256, keep_archive=args.keep_archive, wait_s=args.wait)
     print(f"Task06_Lung is in {printable(root)}; next: lungseg verify {printable(root)}")
     return 0
 
@@ -363,6 +370,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time of 0 seconds or more")
     return value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from .dataset import LungDataset, make_sampler
 from .errors import LungsegError
+from .memory import available_memory
 
 BYTES_A_PIXEL = 3  # float16 image and uint8 mask
 SHARE_OF_MEMORY = 0.4  # slices are kept in memory where they take less than this of what is free
@@ -116,17 +116,3 @@ class _ByCase:
 def fits_in_memory(n_slices: int, size: int) -> bool:
     """Whether so many slices of ``size`` x ``size`` may be kept in memory."""
     return n_slices * size * size * BYTES_A_PIXEL < SHARE_OF_MEMORY * available_memory()
-
-
-def available_memory() -> int:
-    """Memory that is free or can be freed at once, bytes; half of all memory where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            sizes = dict(line.split(":", 1) for line in file)
-        return int(sizes["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        return 4 << 30

@@ -16,9 +16,10 @@ import numpy as np
 import xxhash
 from isal import igzip, igzip_lib
 
-from .errors import DataError, Problem, UsageError
+from .errors import DataError, MachineError, Problem, UsageError
 from .files import atomic_write, machine_error
 from .geometry import orientation_of
+from .memory import require_memory
 from .nifti_header import MEND_COPY, MEND_WRITE, SIZEOF_V2, Header, bad, check_extensions, header_size, parse_header
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -26,6 +27,8 @@ _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate can not shrink more than this (zlib's technical notes); a header that claims more is a lie.
 _MAX_DEFLATE_RATIO = 1032
+# No scan or label has so many bytes; of what has, a real one does not shrink to a 100th of its size.
+_BOMB_BYTES, _BOMB_RATIO = 1 << 32, 100
 # Metal reaches some 30,000 HU in extended CT scales (20,349 in lung_018 of Task06); nothing reaches this.
 _MAX_ABS_HU = 1e5
 
@@ -98,8 +101,8 @@ def read_scan(path: str | Path) -> Scan:
     try:
         header, raw, size, hash_ = _read(path)
         voxels = _values(header, raw)
-    except DataError as error:
-        raise DataError(error.problem.at(file=path), error.stage) from error
+    except (DataError, MachineError) as error:
+        raise type(error)(error.problem.at(file=path), error.stage) from error
     found = tuple(problem.at(file=path) for problem in (*header.warnings, *_odd(header)))
     return Scan(voxels, header, path, size, hash_, found)
 
@@ -196,6 +199,15 @@ def _collect(stream: Iterator[bytes], most: int) -> tuple[Header, np.ndarray]:
             f"at most {most:,}",
             MEND_COPY,
         )
+    if header.data_bytes > _BOMB_BYTES and header.file_bytes * _MAX_DEFLATE_RATIO > most * _BOMB_RATIO:
+        raise bad(
+            "too-large",
+            "would inflate to far more than any scan has",
+            f"at most {_BOMB_BYTES:,} bytes, or a file of at least a {_BOMB_RATIO}th of them",
+            f"{header.data_bytes:,} bytes ({' x '.join(map(str, header.shape))})",
+            MEND_COPY,
+        )
+    require_memory(header.data_bytes)
     while len(start) < header.offset and (chunk := next(stream, b"")):
         start += chunk
     check_extensions(bytes(start[: header.offset]), header_size(bytes(start[:4])), header.offset)
@@ -318,5 +330,6 @@ def _odd(header: Header) -> Iterator[Problem]:
             "the scan is tilted; it is taken along its nearest axes, without resampling",
             "at most 10 degrees",
             f"{orientation.oblique_deg:.0f} degrees",
+            "Nothing need be done; resample it onto the patient's axes if a network does badly on it.",
             severity="warning",
         )

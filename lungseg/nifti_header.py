@@ -19,7 +19,7 @@ SIZEOF_V1, SIZEOF_V2 = 348, 540
 # A whole-body CT at 0.5 mm is about 1024 x 1024 x 1000; four times that is no scan any more.
 MAX_VOXELS = 1 << 32
 MAX_DIM = 32767
-MAX_EXTENSION_BYTES = 64 << 20
+MAX_EXTENSION_BYTES = 16 << 20  # a whole DICOM header kept as JSON takes about one
 SPACING_MM = (0.02, 50.0)
 # float32 affines of the same scan, written by different tools, agree to about this.
 SAME_MM = 1e-2
@@ -296,6 +296,7 @@ def _affine(raw: Any, warnings: list[Problem]) -> np.ndarray:
                 "lengths are not said to be in millimetres; they are read as such",
                 "millimetres",
                 unit,
+                "Check the voxel sizes; if they are right, set the header's unit to mm.",
                 severity="warning",
             )
         )
@@ -306,6 +307,7 @@ def _affine(raw: Any, warnings: list[Problem]) -> np.ndarray:
                 "does not say how it lies in the patient; L-A-S is assumed",
                 "an sform or qform",
                 "neither",
+                "Convert the scan again from its DICOM files, or check in a viewer that left and right are right.",
                 severity="warning",
             )
         )
@@ -320,6 +322,7 @@ def _affine(raw: Any, warnings: list[Problem]) -> np.ndarray:
                 "sform and qform place it differently; the sform is used",
                 "the same placing",
                 f"up to {np.abs(sform - qform).max():.3g} mm apart",
+                "Check in a viewer that the scan lies as it should, and write it again with one placing.",
                 severity="warning",
             )
         )
@@ -331,6 +334,7 @@ def _affine(raw: Any, warnings: list[Problem]) -> np.ndarray:
                 "pixdim and affine give different voxel sizes; the affine is used",
                 _mm(sizes),
                 _mm(np.abs(pixdim)),
+                "Check the voxel sizes against the source, and write the scan again.",
                 severity="warning",
             )
         )

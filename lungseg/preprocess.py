@@ -97,6 +97,8 @@ def preprocess(
             file=out,
             mend="Name a folder beside the data folder, which is never changed.",
         )
+    if out.is_dir() and not (out / LOCK_NAME).exists() and not rebuild:
+        _refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
     make_folder(out)
     with folder_lock(out, stage=STAGE):
         if not rebuild:

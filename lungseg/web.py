@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
+import socket
 import ssl
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,6 +15,7 @@ from typing import Any
 
 from .errors import IntegrityError, MachineError, Problem, UsageError, printable
 
+_LATE = "timed out: the server's answer did not begin in time"
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that is busy or ill, not of one that says no
 
 
@@ -61,7 +65,8 @@ def open_address(url: str, headers: dict[str, str], timeout_s: float) -> Any:
     Args:
         url: an address that :func:`check_address` takes.
         headers: of the request.
-        timeout_s: seconds without any byte, after which connecting or reading ends.
+        timeout_s: seconds without any byte, after which connecting or reading ends; also the time that a whole answer's
+            header may take, however it drips in.
 
     Raises:
         Dropped: another try may help.
@@ -69,7 +74,7 @@ def open_address(url: str, headers: dict[str, str], timeout_s: float) -> Any:
         MachineError: the server refuses.
     """
     request = urllib.request.Request(url, headers=headers)
-    handlers: list[urllib.request.BaseHandler] = [_SafeRedirects()]
+    handlers: list[urllib.request.BaseHandler] = [_SafeRedirects(), _InTimeHTTP(), _InTimeHTTPS()]
     if _is_loopback(url):
         handlers.append(urllib.request.ProxyHandler({}))  # no proxy stands between this machine and itself
     address = shown(url)
@@ -113,6 +118,53 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         ):
             raise _unsafe_redirect(newurl, req.full_url)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _InTime(http.client.HTTPConnection):
+    """A connection that is cut where the header of an answer is not there in time.
+
+    A socket's own time limit begins anew with each byte, so a server that sends one now and then would hold it on.
+    """
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        late = threading.Event()
+
+        def cut() -> None:
+            late.set()
+            with contextlib.suppress(OSError, TypeError):  # it may be done with the socket just now
+                # The plain socket's shutdown wakes the reader; a TLS socket's own would first take its state away.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+        timer = threading.Timer(float(self.timeout or 0), cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            response = super().getresponse()
+        except Exception as cause:
+            if late.is_set():
+                raise TimeoutError(_LATE) from cause
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
+        if late.is_set():  # what had come by then looks like a whole header
+            response.close()
+            raise TimeoutError(_LATE)
+        return response
+
+
+class _InTimeTLS(_InTime, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _InTimeHTTP(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_InTime, req)
+
+
+class _InTimeHTTPS(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_InTimeTLS, req)
 
 
 def _unsafe_redirect(to: str, url: str) -> IntegrityError:

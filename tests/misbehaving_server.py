@@ -176,6 +176,15 @@ def drips(handler: Handler, owner: MisbehavingServer) -> None:
             break
 
 
+def drips_its_header(handler: Handler, owner: MisbehavingServer) -> None:
+    """A byte of the answer's header every 50 ms, which is soon enough for a socket's own time limit."""
+    for byte in b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 400:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        if owner.closing.wait(0.05):
+            break
+
+
 def says(status: int, **headers: str) -> Behaviour:
     """Only a status, with a redirect's ``Location``, say."""
     return lambda handler, owner: handler.answer(status, Content_Length=0, **headers)

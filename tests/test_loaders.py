@@ -14,7 +14,7 @@ from torch.utils.data import SequentialSampler
 import lungseg.loaders
 from lungseg.dataset import LungDataset, make_sampler
 from lungseg.errors import IntegrityError
-from lungseg.loaders import SliceLoaders, available_memory, fits_in_memory
+from lungseg.loaders import SliceLoaders, fits_in_memory
 
 from .training import write_slices
 
@@ -92,15 +92,3 @@ def test_slices_are_kept_where_they_take_under_two_fifths_of_the_free_memory(mon
     assert fits_in_memory(15_767, 256) and not fits_in_memory(15_767, 512)
     monkeypatch.setattr(lungseg.loaders, "available_memory", lambda: 7_000_000_000)
     assert not fits_in_memory(15_767, 256)
-
-
-def test_available_memory_is_that_of_a_machine() -> None:
-    assert 1 << 20 < available_memory() < 1 << 50
-
-
-def test_available_memory_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*arguments: Any, **options: Any) -> None:
-        raise FileNotFoundError
-
-    monkeypatch.setattr("builtins.open", missing)
-    assert 1 << 20 < available_memory() < 1 << 50

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg.errors import DataError, UsageError
+from lungseg.errors import DataError, MachineError, UsageError
 from lungseg.nifti import read_label, read_scan, write_mask
 
 from .volumes import affine_of, chest_like, raw_bytes, write_raw, write_volume
@@ -181,6 +181,31 @@ def test_row_14_gzip_bomb(tmp_path: Path) -> None:
     assert time.perf_counter() - started < 1
     assert tracemalloc.get_traced_memory()[1] < 100e6
     tracemalloc.stop()
+
+
+def test_row_14_a_bomb_whose_header_is_honest(tmp_path: Path) -> None:
+    # 8.6 GB of zeros, as its header says, would be 8 MB packed; the first bytes are all that is looked at.
+    data = patched(tmp_path / "a.nii", DIM, "4h", 3, 2048, 2048, 1024).read_bytes()[:400]
+    packer = zlib.compressobj(9, wbits=31)
+    packed = packer.compress(data + bytes(8 << 20)) + packer.flush()
+    path = tmp_path / "bomb.nii.gz"
+    path.write_bytes(packed + bytes(9_000_000 - len(packed)))
+    tracemalloc.start()
+    started = time.perf_counter()
+    assert "2048 x 2048 x 1024" in refused(path, "too-large").problem.found
+    assert time.perf_counter() - started < 1
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+
+
+def test_row_14_a_scan_larger_than_the_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = patched(tmp_path / "a.nii.gz", DIM, "4h", 3, 1024, 1024, 200)
+    path.write_bytes(path.read_bytes() + bytes(1_000_000))  # or its size alone would show that it lies
+    monkeypatch.setattr("lungseg.memory.available_memory", lambda: 100_000_000)
+    with pytest.raises(MachineError) as caught:
+        read_scan(path)
+    problem = caught.value.problem
+    assert (problem.code, problem.file, problem.expected) == ("memory", str(path), "0.42 GB")
 
 
 @pytest.mark.parametrize("dims", [(3, 11, 10, 7), (3, 12, 10, 6), (3, 12, 10, 70)])

@@ -149,6 +149,11 @@ def test_a_folder_of_other_cases_is_refused_and_cleared_when_asked(tree: Path, t
 def test_a_folder_of_other_files_is_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("three years of work")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="holds other files"):
+            again(tree, tmp_path / "out")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]  # not even a lock
+    (tmp_path / "out" / LOCK_NAME).touch()
     with pytest.raises(UsageError, match="holds other files"):
         again(tree, tmp_path / "out")
     assert tree_bytes(tmp_path / "out") == {"thesis.txt": b"three years of work"}

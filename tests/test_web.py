@@ -6,6 +6,8 @@ import random
 import shutil
 import ssl
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from lungseg.errors import IntegrityError, MachineError, UsageError
 from lungseg.web import Dropped, check_address, open_address, shown
 
-from .misbehaving_server import MisbehavingServer, says, stalls_after, stay_on_this_machine
+from .misbehaving_server import MisbehavingServer, drips_its_header, says, stalls_after, stay_on_this_machine
 
 CONTENT = random.Random(1).randbytes(2000)
 NAMED = "data.example"  # leads to 127.0.0.1 in these tests, but is no name of this machine
@@ -218,3 +220,15 @@ def test_no_proxy_stands_between_this_machine_and_itself(
         monkeypatch.setenv("http_proxy", proxy.url(""))
         assert body(server.url()) == CONTENT
         assert proxy.requests == []
+
+
+@pytest.mark.parametrize("scheme", ["server", "secure"])
+def test_row_01_a_header_that_drips_ends_in_the_time_limit(scheme: str, request: pytest.FixtureRequest) -> None:
+    server = request.getfixturevalue(scheme)
+    request.getfixturevalue("trusted") if scheme == "secure" else None
+    server.script += [drips_its_header]
+    started = time.monotonic()
+    with pytest.raises(Dropped, match="did not begin in time"):
+        open_address(server.url(host=NAMED if scheme == "secure" else "127.0.0.1"), {}, 0.5)
+    assert 0.4 < time.monotonic() - started < 5  # it would drip for 20 s
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]

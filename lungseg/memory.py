@@ -1,0 +1,42 @@
+"""How much memory is free, asked before something large is read."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import MachineError, Problem
+
+_WORTH_ASKING = 1 << 28  # bytes below which nobody asks: the answer takes longer than the use of it
+
+
+def available_memory() -> int:
+    """Memory that is free or can be freed at once, bytes; half of all memory where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            sizes = dict(line.split(":", 1) for line in file)
+        return int(sizes["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30
+
+
+def require_memory(needed_bytes: int) -> None:
+    """Ask for memory before a scan is read into it: a system that runs out kills whatever process it likes.
+
+    Raises:
+        MachineError: there is less than ``needed_bytes``.
+    """
+    if needed_bytes < _WORTH_ASKING or needed_bytes <= (free := available_memory()):
+        return
+    raise MachineError(
+        Problem(
+            "memory",
+            "there is not enough memory for this scan",
+            expected=f"{needed_bytes / 1e9:.2f} GB",
+            found=f"{free / 1e9:.2f} GB free",
+            mend="Use fewer --workers, close other programs, or take a machine with more memory.",
+        )
+    )
