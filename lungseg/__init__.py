@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .download import download as download
     from .errors import LungsegError as LungsegError
     from .evaluate import evaluate as evaluate
+    from .export import export as export
     from .lightning_module import LungSegmenter as LungSegmenter
     from .manifest import Manifest as Manifest
     from .nifti import read_label as read_label
@@ -49,6 +50,7 @@ _HOME = {
     "demo": "demo",
     "download": "download",
     "evaluate": "evaluate",
+    "export": "export",
     "k_fold": "splits",
     "make_sampler": "dataset",
     "predict": "predict",

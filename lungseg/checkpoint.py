@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .unet import UNet
 BEST, LAST = "best.ckpt", "last.ckpt"
 FOLDER = "checkpoints"
 NET = "net."  # what the keys of the network begin with in a checkpoint
+MOST_LEVELS = 10  # of a U-Net; a slice of 4096 pixels is 4 pixels wide by then
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _ANEW = "Copy the checkpoint and its .sha256 file from where they came from again, or train again."
 
@@ -124,13 +126,44 @@ def load_model(run_or_checkpoint: str | Path, *, device: str | torch.device = "c
         path = path / FOLDER / BEST
     checkpoint = load_checkpoint(path)
     config = checkpoint["hyper_parameters"]["config"]
-    try:
-        net = UNet(from_dict(UNetConfig, config["recipe"]["unet"]))
-    except (LungsegError, KeyError, TypeError, ValueError, RuntimeError) as cause:
-        what = "describes a network that this version can not build"
-        raise IntegrityError.of("unknown-network", what, found=str(cause), file=path, mend=_ANEW) from cause
-    fit_weights(net, network_weights(checkpoint), path)
+    net = built_net(network_of(config, path), network_weights(checkpoint), path)
     return net.eval().to(device), config
+
+
+def network_of(config: dict[str, Any], path: str | Path) -> UNetConfig:
+    """The network that a run's config describes.
+
+    Raises:
+        IntegrityError: it can not be meant; ``path`` is the file that says so.
+    """
+    try:
+        unet: UNetConfig = from_dict(UNetConfig, config["recipe"]["unet"])
+        whole = [unet.in_channels, unet.patch, *unet.widths]
+        if not all(type(number) is int and number > 0 for number in whole) or len(unet.widths) > MOST_LEVELS:
+            raise ValueError(f"channels and widths must be whole numbers above 0, at most {MOST_LEVELS} widths")
+        if unet.window_hu is not None and not -math.inf < unet.window_hu[0] < unet.window_hu[1] < math.inf:
+            raise ValueError(f"window_hu is no range: {unet.window_hu}")
+        # Without memory for its weights, which a hostile file could ask for without end.
+        with torch.device("meta"):
+            UNet(unet)
+    except (LungsegError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as cause:
+        what = "describes a network that this version can not build"
+        found = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+        raise IntegrityError.of("unknown-network", what, found=found, file=path, mend=_ANEW) from cause
+    return unet
+
+
+def built_net(unet: UNetConfig, weights: dict[str, Tensor], path: str | Path) -> UNet:
+    """The network with these weights.
+
+    Raises:
+        IntegrityError: as :func:`fit_weights`.
+    """
+    with torch.device("meta"):
+        check_weights(UNet(unet), weights, path)
+    net = UNet(unet)
+    fit_weights(net, weights, path)
+    return net
 
 
 def network_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -142,7 +175,17 @@ def fit_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> None
     """Copy ``weights`` into ``net``.
 
     Raises:
-        IntegrityError: a key is missing or unknown, or a shape differs; all are named.
+        IntegrityError: as :func:`check_weights`.
+    """
+    check_weights(net, weights, path)
+    net.load_state_dict(weights)
+
+
+def check_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Check that ``weights`` are those of ``net``.
+
+    Raises:
+        IntegrityError: a key is missing or unknown, or a shape or type of number differs; all are named.
     """
     own = net.state_dict()
     odd = [f"{key} missing" for key in own if key not in weights]
@@ -151,6 +194,11 @@ def fit_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> None
         f"{key} {list(weights[key].shape)} in place of {list(own[key].shape)}"
         for key in own
         if key in weights and weights[key].shape != own[key].shape
+    ]
+    odd += [
+        f"{key} {weights[key].dtype} in place of {own[key].dtype}"
+        for key in own
+        if key in weights and weights[key].dtype != own[key].dtype
     ]
     if odd:
         raise IntegrityError.of(
@@ -161,7 +209,6 @@ def fit_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> None
             file=path,
             mend="Use the checkpoint of the run that it was trained in.",
         )
-    net.load_state_dict(weights)
 
 
 def non_finite(weights: dict[str, Tensor]) -> list[str]:
@@ -181,6 +228,11 @@ def _check_form(checkpoint: Any, path: Path) -> None:
         what, expected = "is no checkpoint of lungseg", "state_dict (tensors) and hyper_parameters (config)"
         found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise IntegrityError.of("other-checkpoint", what, expected=expected, found=found[:200], file=path, mend=_ANEW)
+    refuse_non_finite(weights, path)
+
+
+def refuse_non_finite(weights: dict[str, Tensor], path: Path) -> None:
+    """Raise :class:`IntegrityError` where a weight is NaN or infinite."""
     broken = non_finite(weights)
     if broken:
         what = "holds weights that are not finite numbers"

@@ -192,11 +192,16 @@ def build_parser() -> argparse.ArgumentParser:
     _workers(sub)
 
     sub = command("predict", _predict, "segment a scan, or a folder of scans into a folder")
-    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("run", metavar="RUN", help="folder of a run, or exported weights (.safetensors)")
     sub.add_argument("scan", metavar="SCAN")
     sub.add_argument("out", metavar="OUT.nii.gz")
     sub.add_argument("--skip-slices", metavar="N", help="as in preprocess; otherwise as the run was trained")
     _inference(sub)
+
+    sub = command("export", _export, "write a run's weights for others: safetensors, and JSON beside it")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("out", metavar="OUT.safetensors")
+    sub.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
 
     sub = command("animate", _animate, "show a scan slice by slice, with its tumours")
     sub.add_argument("scan", metavar="SCAN")
@@ -320,6 +325,13 @@ def _predict(args: argparse.Namespace) -> int:
     )
     print(predicted)
     return predicted.exit_code
+
+
+def _export(args: argparse.Namespace) -> int:
+    from .export import export
+
+    print(export(args.run, args.out, checkpoint=args.checkpoint))
+    return 0
 
 
 def _animate(args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoint import BEST, FOLDER, LAST, load_model
+from .checkpoint import FOLDER, load_model
 from .config import PreprocessConfig
 from .device import autocast, pick_device
-from .errors import UsageError
+from .errors import DataError, IntegrityError, UsageError
+from .export import CHECKPOINTS, SUFFIX, load_network
 from .files import sha256_of
 from .geometry import SliceGrid, slice_to_las
 from .manifest import settings_from
@@ -22,7 +23,6 @@ from .unet import UNet
 
 # Activations of `classic` take about 100 MB a slice of 256 x 256.
 SLICES_AT_A_TIME = {"cpu": 4, "mps": 8, "cuda": 32}
-CHECKPOINTS = {"best": BEST, "last": LAST}
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Segmenter:
         device: str = "auto",
         batch_size: int | None = None,
     ) -> Segmenter:
-        """The network of a run.
+        """The network of a run, or of weights that were exported.
 
         Args:
-            run: folder of the run.
-            checkpoint: ``best`` or ``last``.
+            run: folder of the run, or a ``.safetensors`` file.
+            checkpoint: ``best`` or ``last``, of a run.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             batch_size: slices at a time; None chooses by device.
 
@@ -72,19 +72,23 @@ class Segmenter:
             raise UsageError.of(
                 "unknown-checkpoint", "there is no such checkpoint", expected=" or ".join(CHECKPOINTS), found=checkpoint
             )
-        if not run.is_dir():
+        if run.suffix == SUFFIX and not run.is_dir():
+            path = run
+            net, config, weights = load_network(path, target)
+        elif not run.is_dir():
             mend = "Name a folder that `lungseg train` has made."
             raise UsageError.of("no-run", "there is no such run", file=run, mend=mend)
-        path = run / FOLDER / CHECKPOINTS[checkpoint]
-        net, config = load_model(path, device=target)
+        else:
+            path = run / FOLDER / CHECKPOINTS[checkpoint]
+            net, config = load_model(path, device=target)
+            weights = {"checkpoint": path.name, "sha256": sha256_of(path)}
         description = {
             "recipe": config["recipe"].get("name", ""),
             "fold": config.get("fold"),
-            "checkpoint": path.name,
-            "sha256": sha256_of(path),
+            **weights,
             "trained_by": config.get("lungseg", ""),
         }
-        settings = settings_from(config.get("data", {}).get("settings"), path)
+        settings = _settings(config, path)
         size = batch_size or SLICES_AT_A_TIME[target.type]
         return cls(net.to(memory_format=torch.channels_last), target, size, settings, description)  # type: ignore[call-overload]
 
@@ -129,6 +133,17 @@ class MaskVolume:
         plane = slice_to_las(self._grid.grow(probability))
         self.mask[:, :, z] = plane > self._threshold
         self.probability[:, :, z] = np.rint(plane * 255.0)
+
+
+def _settings(config: dict[str, Any], path: Path) -> PreprocessConfig:
+    """How slices have to be made, as the config beside the weights in ``path`` says."""
+    data = config.get("data")
+    try:
+        return settings_from(data.get("settings") if isinstance(data, dict) else None, path)
+    except DataError as error:
+        what = "does not say how slices have to be made for its network"
+        mend = "Copy it from where it came from again, or train again."
+        raise IntegrityError(replace(error.problem, code="bad-settings", what=what, mend=mend)) from error
 
 
 def check_threshold(threshold: float) -> float:

@@ -101,7 +101,7 @@ def predict(
     header but its grid is copied.
 
     Args:
-        run: folder of a run.
+        run: folder of a run, or weights of :func:`lungseg.export.export` (``.safetensors``).
         scan: a NIfTI file, or a folder in one of the layouts of :mod:`lungseg.tree`; never changed.
         out: the mask's file, or for a folder of scans the folder for ``<case>.nii.gz``.  Scans of a folder whose mask
             is there already, made from the same scan by the same model and settings, are left as they are.
@@ -115,7 +115,7 @@ def predict(
     Raises:
         UsageError: an argument can not be meant; ``out`` would overwrite the scan.
         DataError: the scan is bad (for a folder: no scan at all could be segmented).
-        IntegrityError: the checkpoint is refused.
+        IntegrityError: the checkpoint or weights file is refused.
         MachineError: memory, disk or device fail, or another process writes to ``out``.
     """
     scan, out = Path(scan), Path(out)
