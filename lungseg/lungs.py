@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 LUNG_BELOW_HU = -400.0  # halfway between lung (about -850) and soft tissue (about 40)
 _GRID_MM = 4.0
@@ -21,6 +20,8 @@ def lung_mask(las: np.ndarray, las_spacing_mm: tuple[float, ...]) -> tuple[np.nd
         bool mask on the coarse grid, and the step (voxels of the scan for one of the grid) along each axis.  Bowel gas
         can be in it; everything is False where no component has the size of a lung.
     """
+    from scipy import ndimage  # half of the start-up time of `lungseg preprocess`, which seldom needs it
+
     steps = tuple(max(1, round(_GRID_MM / size)) for size in las_spacing_mm)
     coarse = las[:: steps[0], :: steps[1], :: steps[2]] < LUNG_BELOW_HU
     outside = np.zeros_like(coarse)

@@ -23,7 +23,7 @@ from .memory import require_memory
 from .nifti_header import MEND_COPY, MEND_WRITE, SIZEOF_V2, Header, bad, check_extensions, header_size, parse_header
 
 SUFFIXES = (".nii.gz", ".nii")
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18  # a chunk, its source and the inflater's tables stay in the processor's second cache
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate can not shrink more than this (zlib's technical notes); a header that claims more is a lie.
 _MAX_DEFLATE_RATIO = 1032

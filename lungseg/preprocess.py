@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .case_folder import remove_case, remove_stale, slice_case
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, MachineError, Problem, UsageError
 from .executor import run_cases
@@ -23,7 +24,7 @@ from .manifest import CASE_RECORD, MANIFEST, CaseRecord, Manifest, settings_from
 from .nifti import read_label, read_scan
 from .pairs import check_pair, hu_warnings
 from .progress import progress
-from .slicing import check_skip, remove_case, remove_stale, slice_case
+from .slicing import check_skip
 from .tree import Case, Tree, read_tree
 
 STAGE = "preprocess"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lungseg import files
 from lungseg.cli import main
 from lungseg.errors import DataError, MachineError, UsageError
 from lungseg.files import LOCK_NAME, TEMPORARY_PREFIX, folder_lock
@@ -268,19 +269,23 @@ def test_no_good_case_at_all_is_an_error_and_no_manifest(tree: Path, tmp_path: P
 
 
 def fill_disk_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ``count`` files be written; then the disk is full."""
-    replace, left = os.replace, iter(range(count))
+    """Let ``count`` files be written or moved; then the disk is full."""
+    left = iter(range(count))
 
-    def full(source: Path, target: Path) -> None:
-        if next(left, None) is None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
+    def until_full(function: Callable[..., Any]) -> Callable[..., Any]:
+        def full(*args: Any) -> Any:
+            if next(left, None) is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return function(*args)
 
-    monkeypatch.setattr(files.os, "replace", full)
+        return full
+
+    for name in ("replace", "write"):
+        monkeypatch.setattr(os, name, until_full(getattr(os, name)))
 
 
 def test_a_full_disk_ends_the_run_and_the_next_goes_on(tree: Path, tmp_path: Path, made, monkeypatch) -> None:
-    fill_disk_after(30, monkeypatch)  # lung_001 has 18 files
+    fill_disk_after(30, monkeypatch)  # lung_001 takes 20: 16 slices, 2 folders of them, tumour.npy and case.json
     with pytest.raises(MachineError) as caught:
         again(tree, tmp_path / "out")
     assert caught.value.problem.code == "disk-full" and caught.value.exit_code == 5

@@ -1,8 +1,6 @@
-"""One slice: its values against a plain reference, how many slices are skipped, and what is removed from a folder."""
+"""One slice: its values against a plain reference, and how many slices are skipped."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,9 +8,8 @@ import pytest
 
 from lungseg.config import AIR, PreprocessConfig
 from lungseg.errors import DataError, UsageError
-from lungseg.files import TEMPORARY_PREFIX
 from lungseg.geometry import SliceGrid
-from lungseg.slicing import bounding_box, check_skip, remove_case, remove_stale, skipped_slices, slice_image
+from lungseg.slicing import check_skip, skipped_slices, slice_image, slice_room
 
 from .volumes import chest_like
 
@@ -126,42 +123,19 @@ def test_auto_skips_up_to_the_first_slice_with_lung() -> None:
     assert caught.value.problem.code == "no-lung" and "--skip-slices" in caught.value.problem.mend
 
 
-def test_bounding_box() -> None:
-    mask = np.zeros((5, 6, 7), np.uint8)
-    assert bounding_box(mask) is None
-    mask[1, 2, 6] = mask[3, 0, 4] = 1
-    assert bounding_box(mask) == ((1, 4), (0, 3), (4, 7))
-
-
-def case_folder(folder: Path) -> Path:
-    for name in (
-        "case.json", "tumour.npy", "images/030.npy", "images/1000.npy", "masks/030.npy", "notes.txt",
-        "images/mine.npy", "scans/image.nii.gz", f"images/{TEMPORARY_PREFIX}1.npy", f"{TEMPORARY_PREFIX}2.json",
-    ):  # fmt: skip
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("x")
-    return folder
-
-
-def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_only_what_a_run_wrote_is_removed(tmp_path: Path) -> None:
-    mine = {"notes.txt", "images/mine.npy", "scans/image.nii.gz"}
-    folder = case_folder(tmp_path / "a [1]")
-    remove_stale(folder, {"case.json", "images/1000.npy"})
-    assert names(folder) == mine | {"case.json", "images/1000.npy"}
-    assert not (folder / "masks").exists()  # an unlabelled case has none
-    remove_case(folder)
-    assert names(folder) == mine
-
-
-def test_a_case_without_other_files_goes_as_a_whole(tmp_path: Path) -> None:
-    folder = case_folder(tmp_path / "lung_001")
-    for name in ("notes.txt", "images/mine.npy", "scans/image.nii.gz"):
-        (folder / name).unlink()
-    (folder / "scans").rmdir()
-    remove_case(folder)
-    assert not folder.exists()
-    remove_case(folder)  # nothing there: nothing to do
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("flips", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
+def test_room_and_the_way_of_rounding_change_no_bit(dtype: type, flips: tuple[int, int], monkeypatch) -> None:
+    las = np.asfortranarray(np.maximum(hu_of((40, 36, 5)), 0 if dtype == np.uint16 else -3024).astype(dtype))
+    las = las[:: flips[0], :: flips[1]]
+    grid, config = SliceGrid.of(las.shape, SPACING_MM, 24), PreprocessConfig(size=24)
+    plain = [
+        (grid.shrink_image(np.clip(las[:, ::-1, z].T.astype(np.float32), -1000, 3071), -1000) / np.float32(3071))
+        .astype(np.float16)
+        for z in range(5)
+    ]  # fmt: skip
+    room = slice_room(las)
+    for z in range(5):
+        np.testing.assert_array_equal(slice_image(las, z, grid, config, room), plain[z])
+    monkeypatch.delattr(cv2, "convertFp16", raising=False)
+    np.testing.assert_array_equal(slice_image(las, 4, grid, config), plain[4])
