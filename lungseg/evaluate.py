@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import __version__
-from .case_score import CaseScore, over_patients, score_case, table, write_csv
+from .case_score import CaseScore, score_case, write_csv
 from .errors import NOTICE, DataError, Problem
 from .executor import run_cases
 from .files import folder_lock, write_json
@@ -21,6 +21,7 @@ from .manifest import TUMOUR, CaseRecord, Manifest, image_name, mask_name
 from .metrics import dice_of_counts
 from .nifti import read_label, read_scan
 from .pairs import check_pair
+from .patient_summary import over_patients, table
 from .progress import progress
 from .run_folder import SPLITS, processed_folder
 from .slice_file import read_array, read_slice
@@ -70,7 +71,7 @@ class _Slices:
     Args:
         indices: of the slices in the L-A-S scan, rising.
         skipped: axial slices dropped at the feet end.
-        voxel_ml: volume of a voxel, millilitres.
+        spacing_mm: voxel size along left, front, head.
         grid: the step to square slices.
         images: of the slices, in order, ``float16 [size, size]``.
         masks: likewise, ``uint8 [size, size]``.
@@ -79,7 +80,7 @@ class _Slices:
 
     indices: tuple[int, ...]
     skipped: int
-    voxel_ml: float
+    spacing_mm: tuple[float, float, float]
     grid: SliceGrid
     images: Iterator[np.ndarray]
     masks: Iterator[np.ndarray]
@@ -168,7 +169,7 @@ def _one_case(
         volume.put(z, probability)
         soft += probability[mask > 0].sum(dtype=np.float64), np.count_nonzero(mask), probability.sum(dtype=np.float64)
     below = int(np.count_nonzero(patient.truth[:, :, : patient.skipped]))
-    return score_case(case, patient.truth, volume.mask, patient.voxel_ml, skipped_voxels=below), soft
+    return score_case(case, patient.truth, volume.mask, patient.spacing_mm, skipped_voxels=below), soft
 
 
 def _from_slices(manifest: Manifest, case: str) -> _Slices:
@@ -181,7 +182,7 @@ def _from_slices(manifest: Manifest, case: str) -> _Slices:
     return _Slices(
         indices=record.slices,
         skipped=record.skipped,
-        voxel_ml=record.voxel_ml,
+        spacing_mm=record.las_spacing_mm,
         grid=SliceGrid.of(record.las_shape, record.las_spacing_mm, size),
         images=(read(image_name(z), np.float16) for z in record.slices),
         masks=(read(mask_name(z), np.uint8) for z in record.slices),
@@ -207,7 +208,7 @@ def _from_scans(tree: Tree, segmenter: Segmenter, manifest: Manifest, split: Spl
     return _Slices(
         indices=indices,
         skipped=skipped,
-        voxel_ml=x * y * z / 1000.0,
+        spacing_mm=(x, y, z),
         grid=grid,
         images=(slice_image(las, index, grid, segmenter.config) for index in indices),
         masks=(slice_mask(truth, index, grid) for index in indices),

@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .case_score import CaseScore, over_patients, score_case, table, write_csv
+import numpy as np
+
+from .case_score import CaseScore, score_case, write_csv
 from .errors import DataError, Problem, UsageError
 from .executor import run_cases
 from .files import write_json
+from .geometry import to_las
 from .nifti import case_name, read_label
 from .pairs import check_pair
+from .patient_summary import over_patients, table
 from .progress import progress
 from .tree import LABEL_SUFFIX, scans_of
 
@@ -24,7 +28,7 @@ class Scores:
 
     Args:
         cases: one a patient, sorted by name.
-        summary: numbers over patients (see ``case_score.over_patients``).
+        summary: numbers over patients (see ``patient_summary.over_patients``).
         problems: what kept cases out.
     """
 
@@ -91,8 +95,9 @@ def _one_case(paths: tuple[str, Path, Path]) -> CaseScore:
     case, prediction_path, label_path = paths
     label, prediction = read_label(label_path), read_label(prediction_path)
     check_pair(label, prediction, ("label", "prediction"))
-    x, y, z = label.spacing_mm
-    return score_case(case, label.voxels, prediction.voxels, x * y * z / 1000.0)
+    truth, affine, _ = to_las(label.voxels, label.affine)  # so that its last axis is the axial one
+    x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return score_case(case, truth, to_las(prediction.voxels, label.affine)[0], (x, y, z))
 
 
 def _pairs(predictions: Path, labels: Path) -> tuple[dict[str, tuple[str, Path, Path]], list[Problem]]:
