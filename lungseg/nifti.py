@@ -24,6 +24,8 @@ from .nifti_header import MEND_COPY, MEND_WRITE, SIZEOF_V2, Header, bad, check_e
 
 SUFFIXES = (".nii.gz", ".nii")
 _CHUNK = 1 << 18  # a chunk, its source and the inflater's tables stay in the processor's second cache
+# Tools that pack in blocks (bgzip, pigz) make members of some 64 kB; a file of empty ones would keep a reader for hours.
+_MEMBERS, _MEMBER_BYTES = 1000, 512
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate can not shrink more than this (zlib's technical notes); a header that claims more is a lie.
 _MAX_DEFLATE_RATIO = 1032
@@ -247,6 +249,7 @@ def _plain(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
 def _inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
     """The inflated chunks of a gzip file of one or more members, each with its CRC and length checked at its end."""
     left = b""
+    members = inflated = 0
     while True:
         inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         while not inflater.eof:
@@ -264,7 +267,7 @@ def _inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
                         MEND_COPY,
                     )
             try:
-                yield inflater.decompress(data, _CHUNK)
+                chunk = inflater.decompress(data, _CHUNK)
             except igzip_lib.IsalError as cause:  # type: ignore[misc]
                 raise bad(
                     "gzip-damaged",
@@ -273,6 +276,17 @@ def _inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
                     str(cause),
                     MEND_COPY,
                 ) from cause
+            inflated += len(chunk)
+            yield chunk
+        members += 1
+        if members > _MEMBERS and inflated < members * _MEMBER_BYTES:
+            raise bad(
+                "gzip-members",
+                "the gzip stream is in pieces that hold next to nothing",
+                f"pieces of {_MEMBER_BYTES} bytes or more",
+                f"{members:,} pieces of {inflated:,} bytes in all",
+                MEND_COPY,
+            )
         left = inflater.unused_data
         if len(left) < 2:
             more = file.read(_CHUNK)

@@ -21,6 +21,7 @@ MAX_VOXELS = 1 << 32
 MAX_DIM = 32767
 MAX_EXTENSION_BYTES = 16 << 20  # a whole DICOM header kept as JSON takes about one
 SPACING_MM = (0.02, 50.0)
+FORM_CODES = range(6)  # nifti1.h: NIFTI_XFORM_UNKNOWN to NIFTI_XFORM_TEMPLATE_OTHER
 # float32 affines of the same scan, written by different tools, agree to about this.
 SAME_MM = 1e-2
 
@@ -269,6 +270,15 @@ def _scaling(raw: Any) -> tuple[float, float]:
 def _affine(raw: Any, warnings: list[Problem]) -> np.ndarray:
     sform_code, qform_code = int(raw["sform_code"]), int(raw["qform_code"])
     pixdim = [float(value) for value in raw["pixdim"][1:4]]
+    for code, name in ((sform_code, "sform_code"), (qform_code, "qform_code")):
+        if code not in FORM_CODES:  # readers differ in which form they take then
+            expected = f"{min(FORM_CODES)} to {max(FORM_CODES)}"
+            raise bad("bad-affine", f"its {name} is none of the standard", expected, str(code), MEND_WRITE)
+    qfac = float(raw["pixdim"][0])
+    if qfac == 0 or (sform_code > 0 and qfac not in (-1, 1)):
+        raw["pixdim"][0] = 1  # the standard: 0 stands for 1; and the qform is only compared where there is an sform
+    if sform_code == 0 and not all(size > 0 for size in pixdim):  # readers differ in whether such an axis is turned round
+        raise bad("bad-spacing", "its voxels have no size", "pixdim above 0", _mm(pixdim), MEND_WRITE)
     try:
         with np.errstate(all="ignore"):
             qform = raw.get_qform() if qform_code > 0 else None

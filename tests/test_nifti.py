@@ -208,6 +208,26 @@ def test_row_14_a_scan_larger_than_the_memory_is_said(tmp_path: Path, monkeypatc
     assert (problem.code, problem.file, problem.expected) == ("memory", str(path), "0.42 GB")
 
 
+@pytest.mark.parametrize("content", [b"", b"x"])
+def test_row_14_a_stream_in_a_million_pieces(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.nii.gz"
+    start = bytes(raw_bytes(chest_like(SHAPE)))[:-100]
+    path.write_bytes(gzip.compress(start) + gzip.compress(content, mtime=0) * 1_000_000)
+    started = time.perf_counter()
+    with pytest.raises(DataError) as caught:
+        read_scan(path)
+    assert caught.value.problem.code in ("gzip-members", "trailing-bytes")
+    assert time.perf_counter() - started < 1
+
+
+def test_gzip_in_blocks_with_an_empty_one_at_the_end_is_read(tmp_path: Path) -> None:
+    data = bytes(raw_bytes(np.repeat(chest_like(SHAPE), 500, axis=2)))
+    blocks = [data[at : at + 600] for at in range(0, len(data), 600)]
+    assert len(blocks) > 1300
+    (tmp_path / "a.nii.gz").write_bytes(b"".join(gzip.compress(block, 1) for block in [*blocks, b""]))
+    assert read_scan(tmp_path / "a.nii.gz").voxels.shape == (12, 10, 3500)
+
+
 @pytest.mark.parametrize("dims", [(3, 11, 10, 7), (3, 12, 10, 6), (3, 12, 10, 70)])
 def test_row_15_dims_do_not_match_the_data(tmp_path: Path, dims: tuple[int, ...]) -> None:
     path = patched(tmp_path / "a.nii.gz", DIM, "4h", *dims)
@@ -299,6 +319,38 @@ def test_row_22_spacing_error_names_the_unit(tmp_path: Path) -> None:
     data[UNITS] = 1
     error = refused(write_raw(tmp_path / "a.nii", bytes(data)), "bad-spacing")
     assert "metres" in error.problem.found
+
+
+@pytest.mark.parametrize("code", [-1, 6, 300])
+@pytest.mark.parametrize("field", [QFORM, SFORM])
+def test_row_22_form_codes_that_there_are_not(tmp_path: Path, field: int, code: int) -> None:
+    """nibabel passes over such a form, ITK takes it: the same file would lie in two places."""
+    assert "form_code" in str(refused(patched(tmp_path / "a.nii", field, "h", code), "bad-affine"))
+
+
+def by_qform_alone(path: Path, *pixdim: float) -> Path:
+    data = raw_bytes(chest_like(SHAPE), affine_of("RAS"))
+    struct.pack_into("<2h", data, QFORM, 1, 0)
+    struct.pack_into("<4f", data, PIXDIM, *pixdim)
+    return write_raw(path, bytes(data))
+
+
+def test_row_22_a_qfac_of_0_is_1_as_the_standard_says(tmp_path: Path) -> None:
+    affine = read_scan(by_qform_alone(tmp_path / "a.nii", 0, 0.7, 0.8, 2.5)).affine
+    np.testing.assert_allclose(affine, affine_of("RAS"), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pixdim", "code"), [((2, 0.7, 0.8, 2.5), "bad-affine"), ((1, -0.7, 0.8, 2.5), "bad-spacing"),
+                         ((1, 0.7, 0, 2.5), "bad-spacing"), ((1, 0.7, float("nan"), 2.5), "bad-spacing")],
+)  # fmt: skip
+def test_row_22_pixdim_that_readers_take_in_two_ways(tmp_path: Path, pixdim: tuple, code: str) -> None:
+    refused(by_qform_alone(tmp_path / "a.nii", *pixdim), code)
+
+
+def test_row_22_a_qfac_that_is_not_used_harms_nothing(tmp_path: Path) -> None:
+    path = patched(tmp_path / "a.nii", PIXDIM, "f", 7.0)
+    np.testing.assert_allclose(read_scan(path).affine, affine_of("LAS"), atol=1e-5)
 
 
 def test_row_22_qform_and_sform_that_differ_are_warned_of(tmp_path: Path) -> None:
