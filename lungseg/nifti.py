@@ -24,7 +24,7 @@ from .nifti_header import MEND_COPY, MEND_WRITE, SIZEOF_V2, Header, bad, check_e
 
 SUFFIXES = (".nii.gz", ".nii")
 _CHUNK = 1 << 18  # a chunk, its source and the inflater's tables stay in the processor's second cache
-# Tools that pack in blocks (bgzip, pigz) make members of some 64 kB; a file of empty ones would keep a reader for hours.
+# Tools that pack in blocks (bgzip, pigz) make members of some 64 kB; empty ones would keep a reader for hours.
 _MEMBERS, _MEMBER_BYTES = 1000, 512
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate can not shrink more than this (zlib's technical notes); a header that claims more is a lie.

@@ -277,7 +277,9 @@ def _affine(raw: Any, warnings: list[Problem]) -> np.ndarray:
     qfac = float(raw["pixdim"][0])
     if qfac == 0 or (sform_code > 0 and qfac not in (-1, 1)):
         raw["pixdim"][0] = 1  # the standard: 0 stands for 1; and the qform is only compared where there is an sform
-    if sform_code == 0 and not all(size > 0 for size in pixdim):  # readers differ in whether such an axis is turned round
+    if sform_code == 0 and not all(
+        size > 0 for size in pixdim
+    ):  # readers differ in whether such an axis is turned round
         raise bad("bad-spacing", "its voxels have no size", "pixdim above 0", _mm(pixdim), MEND_WRITE)
     try:
         with np.errstate(all="ignore"):
