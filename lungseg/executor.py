@@ -7,17 +7,20 @@ Anything with the ``concurrent.futures`` interface can take its place.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from .errors import LungsegError, MachineError, Problem
+
+if TYPE_CHECKING:  # a run in one process needs none of them, and they take a fifth of its start-up time
+    from concurrent.futures import Executor, Future, ProcessPoolExecutor
+    from multiprocessing.process import BaseProcess
+
+# In the time that a worker takes to start (0.3 s), a core inflates and slices about so much of a packed scan, bytes.
+START_BYTES = 80 << 20
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,6 +60,9 @@ def run_cases(
         for case, task in tasks.items():
             yield _attempt(function, case, task)
     else:
+        import multiprocessing
+        from concurrent.futures.process import BrokenProcessPool
+
         left = dict(tasks)
         try:
             others = set(multiprocessing.active_children())
@@ -74,7 +80,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def worth_workers(sizes_bytes: Collection[int]) -> int:
+    """How many processes are quickest for files of these sizes: 1 where starting others would cost more than it saves.
+
+    The time with n of them is that of the largest file, or of an n-th of all, whichever is more, after their start.
+    """
+    total, most = sum(sizes_bytes), min(len(sizes_bytes), cores())
+    return most if most > 1 and START_BYTES + max(max(sizes_bytes), total / most) < total else 1
+
+
 def _pool(workers: int) -> ProcessPoolExecutor:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
@@ -90,6 +108,9 @@ def _as_they_come(
             killed when the caller is interrupted or stops listening, because a scan at hand may take long.  What they
             left half done is cleared by the next run.
     """
+    import multiprocessing
+    from concurrent.futures import as_completed
+
     with _sigint_held():
         futures: dict[Future[Outcome[R]], str] = {
             executor.submit(_attempt, function, case, task): case for case, task in tasks.items()
@@ -133,6 +154,8 @@ def _attempt(function: Callable[[T], R], case: str, task: T) -> Outcome[R]:
 
 
 def _alone(function: Callable[[T], R], case: str, task: T) -> Outcome[R]:
+    from concurrent.futures.process import BrokenProcessPool
+
     try:
         with _pool(1) as pool:
             return pool.submit(_attempt, function, case, task).result()

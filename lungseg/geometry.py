@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from nibabel import orientations
 
-LAS = ("L", "A", "S")
+# The two ends of each axis of the patient, the one that L-A-S grows to first, and the sign of it in R-A-S.
+_ENDS = ("LR", "AP", "SI")
+_SIGNS = (-1.0, 1.0, 1.0)
+_ORDERS = tuple(itertools.permutations(range(3)))
 
 
 @dataclass(frozen=True)
@@ -23,20 +26,29 @@ class Orientation:
     codes: str
     oblique_deg: float
 
-    def _transform(self, *, back: bool) -> np.ndarray:
-        file = orientations.axcodes2ornt(tuple(self.codes))
-        las = orientations.axcodes2ornt(LAS)
-        return orientations.ornt_transform(las, file) if back else orientations.ornt_transform(file, las)
+    @property
+    def axes(self) -> tuple[int, int, int]:
+        """The axis of the file that runs along left, along front and along head."""
+        left, front, head = (next(axis for axis in range(3) if self.codes[axis] in ends) for ends in _ENDS)
+        return left, front, head
+
+    @property
+    def flips(self) -> tuple[slice, slice, slice]:
+        """The step along left, front and head that turns those axes around which run the other way in the file."""
+        steps = (1 if self.codes[axis] == ends[0] else -1 for axis, ends in zip(self.axes, _ENDS, strict=True))
+        left, front, head = (slice(None, None, step) for step in steps)
+        return left, front, head
 
 
 def orientation_of(affine: np.ndarray) -> Orientation:
-    """Orientation of a voxel-to-R-A-S affine (float [4, 4]), by the nearest axes of the patient."""
-    codes = orientations.aff2axcodes(affine)
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    # Each file axis against the patient axis that was assigned to it.
-    patient_axis = orientations.io_orientation(affine)[:, 0].astype(int)
-    cosines = np.abs(directions[patient_axis, range(3)]).clip(0, 1)
-    return Orientation("".join(codes), float(np.degrees(np.arccos(cosines)).max()))
+    """Orientation of a voxel-to-R-A-S affine (float [4, 4]): the assignment of axes with the largest cosines in all."""
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)  # [axis of the patient, axis of the file]
+    # Rounded, so that of two equally good ones (45 degrees) the first is taken.
+    totals = [round(float(np.abs(cosines[order, (0, 1, 2)]).sum()), 9) for order in _ORDERS]
+    patient = _ORDERS[int(np.argmax(totals))]  # of each axis of the file
+    nearest = cosines[patient, (0, 1, 2)]
+    codes = (_ENDS[axis][int(value * _SIGNS[axis] < 0)] for axis, value in zip(patient, nearest, strict=True))
+    return Orientation("".join(codes), float(np.degrees(np.arccos(np.abs(nearest).clip(0, 1))).max()))
 
 
 def to_las(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, Orientation]:
@@ -50,14 +62,17 @@ def to_las(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarr
         The view [left, front, head] of the same memory, its affine, and the orientation that :func:`from_las` needs.
     """
     orientation = orientation_of(affine)
-    transform = orientation._transform(back=False)
-    las = orientations.apply_orientation(voxels, transform)
-    return las, affine @ orientations.inv_ornt_aff(transform, voxels.shape), orientation
+    to_file = np.zeros((4, 4))  # index in L-A-S to index in the file
+    to_file[3, 3] = 1.0
+    for las_axis, (axis, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
+        to_file[axis, las_axis] = flip.step
+        to_file[axis, 3] = voxels.shape[axis] - 1 if flip.step < 0 else 0
+    return voxels.transpose(orientation.axes)[orientation.flips], affine @ to_file, orientation
 
 
 def from_las(las: np.ndarray, orientation: Orientation) -> np.ndarray:
     """Undo :func:`to_las`: the view [x, y, z] in the order of the file."""
-    return orientations.apply_orientation(las, orientation._transform(back=True))
+    return las[orientation.flips].transpose(np.argsort(orientation.axes))
 
 
 def slice_of(las: np.ndarray, z: int) -> np.ndarray:

@@ -14,18 +14,20 @@ from typing import BinaryIO
 
 import numpy as np
 import xxhash
-from isal import igzip, igzip_lib
+from isal import igzip_lib, isal_zlib
 
 from .errors import DataError, MachineError, Problem, UsageError
-from .files import atomic_write, machine_error
+from .files import atomic_path, machine_error
 from .geometry import orientation_of
 from .memory import require_memory
-from .nifti_header import MEND_COPY, MEND_WRITE, SIZEOF_V2, Header, bad, check_extensions, header_size, parse_header
+from .nifti_fields import SIZEOF_V1, SIZEOF_V2, mask_header
+from .nifti_header import MEND_COPY, MEND_WRITE, Header, bad, check_extensions, header_size, parse_header
 
 SUFFIXES = (".nii.gz", ".nii")
 _CHUNK = 1 << 18  # a chunk, its source and the inflater's tables stay in the processor's second cache
 # Tools that pack in blocks (bgzip, pigz) make members of some 64 kB; empty ones would keep a reader for hours.
 _MEMBERS, _MEMBER_BYTES = 1000, 512
+_PLANES = 16  # of a mask, written at a time
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate can not shrink more than this (zlib's technical notes); a header that claims more is a lie.
 _MAX_DEFLATE_RATIO = 1032
@@ -143,22 +145,28 @@ def write_mask(path: str | Path, mask: np.ndarray, like: Scan) -> None:
         UsageError: the path has another suffix.
         MachineError: it can not be written; nothing is left behind then.
     """
-    from nibabel import Nifti1Image, Nifti2Image
-
     if not is_nifti(path):
         raise UsageError.of("bad-suffix", "a mask is written as NIfTI", expected=".nii.gz or .nii", file=path)
     if mask.shape != like.header.shape:
         raise ValueError(f"mask has shape {mask.shape}, the scan {like.header.shape}")
-    image = (Nifti1Image if like.header.version == 1 else Nifti2Image)(mask.astype(np.uint8, copy=False), like.affine)
-    image.header.set_xyzt_units("mm")
-    code = like.header.sform_code or like.header.qform_code or 1
-    image.set_sform(like.affine, code)
-    image.set_qform(like.affine, like.header.qform_code or code)
-    data = image.to_bytes()
-    if str(path).lower().endswith(".gz"):
+    sform_code, qform_code = like.header.sform_code, like.header.qform_code
+    code = sform_code or qform_code or 1
+    size = SIZEOF_V1 if like.header.version == 1 else SIZEOF_V2
+    header = mask_header(mask.shape, like.affine, size=size, codes=(code, qform_code or code))
+    planes = mask.transpose()
+    pieces = (np.ascontiguousarray(planes[z : z + _PLANES], np.uint8).data for z in range(0, len(planes), _PLANES))
+    with atomic_path(path, durable=True) as temporary, open(temporary, "wb") as file:
+        if not str(path).lower().endswith(".gz"):
+            file.write(header)
+            for piece in pieces:
+                file.write(piece)
+            return
         # No time stamp and no name in the stream: equal masks are equal files.
-        data = igzip.compress(data, compresslevel=2, mtime=0)
-    atomic_write(path, data, durable=True)
+        packer = isal_zlib.compressobj(2, wbits=31)
+        file.write(packer.compress(header))
+        for piece in pieces:
+            file.write(packer.compress(piece))
+        file.write(packer.flush())
 
 
 def _read(path: Path) -> tuple[Header, np.ndarray, int, str]:

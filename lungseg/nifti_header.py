@@ -1,7 +1,6 @@
 """Parse and bound a NIfTI header before anything is allocated.
 
-The fields are read by nibabel; what is checked here is whether they can be meant.  Standard: NIfTI-1 (nifti1.h of the
-NIfTI Data Format Working Group) and NIfTI-2.
+The fields are read by ``nifti_fields``; what is checked here is whether they can be meant.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError, Problem
+from .nifti_fields import MAGIC, SIZEOF_V1, SIZEOF_V2, Fields
 
-SIZEOF_V1, SIZEOF_V2 = 348, 540
 # A whole-body CT at 0.5 mm is about 1024 x 1024 x 1000; four times that is no scan any more.
 MAX_VOXELS = 1 << 32
 MAX_DIM = 32767
@@ -108,13 +107,10 @@ def parse_header(block: bytes) -> Header:
     Raises:
         DataError: a field can not be meant; the problem says which, what was expected and what was found.
     """
-    from nibabel import Nifti1Header, Nifti2Header
-
     size = header_size(block)
     if len(block) < size + 4:
         raise bad("truncated", "ends within its header", f"{size + 4} bytes", f"{len(block)} bytes", MEND_COPY)
-    kind = Nifti1Header if size == SIZEOF_V1 else Nifti2Header
-    raw = kind(block[:size], check=False)
+    raw = Fields(block[:size])
     _check_magic(block[344:348] if size == SIZEOF_V1 else block[4:12], size)
     shape = _shape(raw)
     dtype = _dtype(raw)
@@ -184,7 +180,7 @@ _MEND_FORMAT = "Give a .nii or .nii.gz file; convert DICOM with dcm2niix first."
 
 
 def _check_magic(magic: bytes, size: int) -> None:
-    wanted = b"n+1\0" if size == SIZEOF_V1 else b"n+2\0\r\n\x1a\n"
+    wanted = MAGIC[size]
     if magic.startswith((b"ni1", b"ni2")):
         raise bad(
             "header-only",
@@ -197,7 +193,7 @@ def _check_magic(magic: bytes, size: int) -> None:
         raise bad("not-nifti", "is no NIfTI file", f"magic {wanted!r}", repr(magic), _MEND_FORMAT)
 
 
-def _shape(raw: Any) -> tuple[int, int, int]:
+def _shape(raw: Fields) -> tuple[int, int, int]:
     dim = [int(value) for value in raw["dim"]]
     count = dim[0]
     if not 1 <= count <= 7:
@@ -226,7 +222,7 @@ def _shape(raw: Any) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _dtype(raw: Any) -> np.dtype:
+def _dtype(raw: Fields) -> np.dtype:
     code, bits = int(raw["datatype"]), int(raw["bitpix"])
     if code not in _DTYPES:
         name = _OTHER_TYPES.get(code, f"an unknown type, code {code}")
@@ -239,7 +235,7 @@ def _dtype(raw: Any) -> np.dtype:
     return dtype.newbyteorder(raw.endianness)
 
 
-def _offset(raw: Any, size: int) -> int:
+def _offset(raw: Fields, size: int) -> int:
     offset = float(raw["vox_offset"])
     if not (size + 4 <= offset <= size + MAX_EXTENSION_BYTES and offset == int(offset)):
         raise bad(
@@ -252,7 +248,7 @@ def _offset(raw: Any, size: int) -> int:
     return int(offset)
 
 
-def _scaling(raw: Any) -> tuple[float, float]:
+def _scaling(raw: Fields) -> tuple[float, float]:
     slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0  # the standard: no scaling
@@ -267,7 +263,7 @@ def _scaling(raw: Any) -> tuple[float, float]:
     return slope, inter
 
 
-def _affine(raw: Any, warnings: list[Problem]) -> np.ndarray:
+def _affine(raw: Fields, warnings: list[Problem]) -> np.ndarray:
     sform_code, qform_code = int(raw["sform_code"]), int(raw["qform_code"])
     pixdim = [float(value) for value in raw["pixdim"][1:4]]
     for code, name in ((sform_code, "sform_code"), (qform_code, "qform_code")):
@@ -283,15 +279,15 @@ def _affine(raw: Any, warnings: list[Problem]) -> np.ndarray:
         raise bad("bad-spacing", "its voxels have no size", "pixdim above 0", _mm(pixdim), MEND_WRITE)
     try:
         with np.errstate(all="ignore"):
-            qform = raw.get_qform() if qform_code > 0 else None
-            sform = raw.get_sform() if sform_code > 0 else None
-            affine = np.asarray(raw.get_best_affine(), np.float64)
-    except Exception as cause:  # nibabel raises several kinds on a quaternion or zooms that can not be
+            qform = raw.qform() if qform_code > 0 else None
+            sform = raw.sform() if sform_code > 0 else None
+            affine = raw.best_affine()
+    except ValueError as cause:
         raise bad(
             "bad-affine",
             "its position in the patient can not be read",
             "a valid qform or sform",
-            str(cause).splitlines()[0],
+            str(cause),
             MEND_WRITE,
         ) from cause
     for form, name in ((sform, "sform"), (qform, "qform")):

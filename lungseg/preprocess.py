@@ -9,7 +9,7 @@ from pathlib import Path
 from .case_folder import remove_case, remove_stale, slice_case
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, MachineError, Problem, UsageError
-from .executor import run_cases
+from .executor import run_cases, worth_workers
 from .files import (
     LOCK_NAME,
     TEMPORARY_PREFIX,
@@ -77,7 +77,7 @@ def preprocess(
         out: the folder to write; may be the same that an interrupted run wrote.
         size: rows and columns of a slice.
         skip_slices: axial slices to drop at the feet end: a number, ``"12.5mm"``, or ``"auto"``.
-        workers: processes; None takes one for each core.
+        workers: processes; None takes one for each core, or does without where the scans are few.
         rebuild: make everything again where ``out`` was made with other settings or from other cases.
 
     Raises:
@@ -114,6 +114,7 @@ def preprocess(
             )
             for case in tree.cases
         }
+        workers = workers or worth_workers(sizes.values())
         outcomes = progress(run_cases(_one_case, tasks, workers=workers), what="slicing", total=len(tasks))
         records: dict[str, CaseRecord] = {}
         problems, reused = list(tree.problems), []

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 10.0
@@ -21,6 +22,8 @@ def on_terminal() -> bool:
 def progress(items: Iterable[T], *, what: str, total: int | None = None, unit: str = "case") -> Iterator[T]:
     """Yield ``items`` and show how far it is: ``what`` names the work, ``unit`` one item of it."""
     if on_terminal():
+        from tqdm import tqdm
+
         yield from tqdm(items, desc=what, total=total, unit=unit)
         return
     if total is None and hasattr(items, "__len__"):
@@ -39,6 +42,8 @@ def byte_bar(total: int | None, *, what: str) -> tqdm | _ByteLines:
     """A bar that counts bytes (``bar.update(n)``), used as a context; plain lines where there is no terminal."""
     if not on_terminal():
         return _ByteLines(total, what)
+    from tqdm import tqdm
+
     return tqdm(total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1000)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lungseg.errors import DataError, IntegrityError, MachineError
-from lungseg.executor import Outcome, cores, run_cases
+from lungseg.executor import START_BYTES, Outcome, cores, run_cases, worth_workers
 
 
 def work(task: str) -> str:
@@ -146,3 +146,13 @@ def test_cores_are_those_this_process_may_use() -> None:
     assert 1 <= cores() <= os.cpu_count()
     if hasattr(os, "sched_getaffinity"):
         assert cores() == len(os.sched_getaffinity(0))
+
+
+def test_workers_are_started_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lungseg.executor.cores", lambda: 2)
+    start = START_BYTES
+    assert worth_workers([]) == 1 and worth_workers([100 * start]) == 1
+    assert worth_workers([start] * 2) == 1  # one after the other takes 2, with workers 1 + 1
+    assert worth_workers([2 * start] * 2) == 2  # 4 against 1 + 2
+    assert worth_workers([10 * start, start // 2]) == 1  # the large one decides
+    assert worth_workers([start // 10] * 100) == 2

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,22 +136,23 @@ def test_a_stage_is_its_function_even_after_its_module_was_imported() -> None:
     assert in_python(code).split() == ["True", "function"]
 
 
-def best_of(times: int, command: list[str]) -> float:
-    """Seconds that the quickest of several runs took."""
+def cpu_seconds(times: int, command: list[str]) -> float:
+    """CPU time that the quickest of several runs took, which other work on the machine does not stretch, seconds."""
     seconds = []
     for _ in range(times):
-        started = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
-        seconds.append(time.perf_counter() - started)
+        before = os.times()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=300)
+        after = os.times()
+        own = after.children_user - before.children_user + after.children_system - before.children_system
+        seconds.append(own or 1e-3)
     return min(seconds)
 
 
 def test_importing_takes_under_a_fifth_of_a_second() -> None:
-    code = "import time; t = time.perf_counter(); import lungseg; print(time.perf_counter() - t)"
-    assert min(float(in_python(code)) for _ in range(3)) < 0.2
+    assert cpu_seconds(3, [sys.executable, "-c", "import lungseg"]) < 0.2
 
 
 def test_help_takes_under_half_a_second() -> None:
     command = Path(sys.executable).with_name("lungseg" + (".exe" if os.name == "nt" else ""))
     start = [str(command)] if command.exists() else [sys.executable, "-m", "lungseg.cli"]
-    assert best_of(3, [*start, "--help"]) < 0.5
+    assert cpu_seconds(3, [*start, "--help"]) < 0.5
