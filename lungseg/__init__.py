@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .config import RECIPES as RECIPES
+    from .crossval import crossval as crossval
     from .dataset import LungDataset as LungDataset
     from .dataset import make_sampler as make_sampler
     from .dataset import sampler_weights as sampler_weights
@@ -47,6 +48,7 @@ _HOME = {
     "RECIPES": "config",
     "UNet": "unet",
     "animate": "visualize",
+    "crossval": "crossval",
     "demo": "demo",
     "download": "download",
     "evaluate": "evaluate",

@@ -153,33 +153,25 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("train", _train, "train a network on slices")
     sub.add_argument("processed", metavar="PROCESSED")
     sub.add_argument("run", metavar="RUN")
-    sub.add_argument("--recipe", choices=sorted(RECIPES), help="all settings together (classic)")
     sub.add_argument("--fold", type=_count(0), help="which fold is held out (0)")
     sub.add_argument("--n-folds", type=_count(2), help="folds that the patients are split into (5)")
     sub.add_argument("--splits", metavar="FILE", help="nnU-Net's splits_final.json, or the splits.json of another run")
-    sub.add_argument("--loss", choices=("bce", "dice", "dice_bce"))
-    sub.add_argument("--epochs", type=_count(1))
-    sub.add_argument("--max-minutes", type=_positive, help="end in time, with the schedule finished")
-    sub.add_argument("--augment", choices=("torch", "imgaug", "none"))
-    sub.add_argument("--batch-size", type=_count(1))
-    sub.add_argument("--learning-rate", type=_positive)
-    sub.add_argument(
-        "--inner-val",
-        type=_share,
-        metavar="SHARE",
-        help="share of the training patients that choose the checkpoint; 0 keeps the last (0.15)",
-    )
-    sub.add_argument(
-        "--early-stop", type=_count(0), metavar="N", help="end after N epochs without a better Dice; 0 never"
-    )
-    sub.add_argument("--precision", choices=("auto", "32", "bf16"))
-    sub.add_argument("--seed", type=_count(0))
-    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto)")
-    sub.add_argument("--loader-workers", type=_count(0), default=None, help="processes that load slices")
+    _training(sub)
     sub.add_argument("--tensorboard", action="store_true", help="log for TensorBoard as well (an extra)")
     sub.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
 
-    sub = command("evaluate", _evaluate, "score the held-out patients of a run's fold")
+    sub = command("crossval", _crossval, "train every fold, then score each patient by the network that never saw it")
+    sub.add_argument("processed", metavar="PROCESSED")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("--n-folds", type=_count(2), help="folds that the patients are split into (5)")
+    sub.add_argument("--splits", metavar="FILE", help="nnU-Net's splits_final.json, or the splits.json of another run")
+    sub.add_argument("--folds", default="all", metavar="all|0,1,...", help="which to train now (all)")
+    sub.add_argument(
+        "--slice-sets", action=argparse.BooleanOptionalAction, help="stacks have gaps: no distances, volumes, lesions"
+    )
+    _training(sub, device="auto, cpu, cuda or mps; cuda:0,cuda:1 train a fold each (auto: all GPUs)", minutes="a fold")
+
+    sub = command("evaluate", _evaluate, "score the held-out patients of a run's fold, or of all its folds")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--scans", metavar="ROOT", help="read the original scans and labels again instead of the slices")
     _inference(sub)
@@ -196,7 +188,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("scan", metavar="SCAN")
     sub.add_argument("out", metavar="OUT.nii.gz")
     sub.add_argument("--skip-slices", metavar="N", help="as in preprocess; otherwise as the run was trained")
-    _inference(sub)
+    sub.add_argument("--smallest-ml", type=_volume, metavar="ML", help="drop tumours of less volume (likewise, or 0)")
+    sub.add_argument(
+        "--temperature",
+        type=_positive,
+        metavar="T",
+        help="divide the logits of reported probabilities by it (likewise, or 1)",
+    )
+    _inference(sub, threshold=None, default="what crossval chose, or 0.5")
 
     sub = command("export", _export, "write a run's weights for others: safetensors, and JSON beside it")
     sub.add_argument("run", metavar="RUN")
@@ -264,27 +263,50 @@ def _train(args: argparse.Namespace) -> int:
     result = train(
         args.processed,
         args.run,
-        recipe=args.recipe,
         fold=args.fold,
         n_folds=args.n_folds,
         splits=args.splits,
-        loss=args.loss,
-        epochs=args.epochs,
-        max_minutes=args.max_minutes,
-        augment=args.augment,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        inner_val=args.inner_val,
-        early_stop=args.early_stop,
-        precision=args.precision,
-        seed=args.seed,
-        device=args.device,
-        workers=args.loader_workers,
         logger="tensorboard" if args.tensorboard else None,
         resume=args.resume,
+        **_training_settings(args),
     )
     print(result)
     return 0
+
+
+def _crossval(args: argparse.Namespace) -> int:
+    from .crossval import crossval
+
+    evaluation = crossval(
+        args.processed,
+        args.run,
+        n_folds=args.n_folds,
+        splits=args.splits,
+        folds=args.folds,
+        slice_sets=args.slice_sets,
+        **_training_settings(args),
+    )
+    print(evaluation)
+    return evaluation.exit_code
+
+
+def _training_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`_training` reads, by the names of ``train`` and ``crossval``."""
+    return {
+        "recipe": args.recipe,
+        "loss": args.loss,
+        "epochs": args.epochs,
+        "max_minutes": args.max_minutes,
+        "augment": args.augment,
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "inner_val": args.inner_val,
+        "early_stop": args.early_stop,
+        "precision": args.precision,
+        "seed": args.seed,
+        "device": args.device,
+        "workers": args.loader_workers,
+    }
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -318,6 +340,8 @@ def _predict(args: argparse.Namespace) -> int:
         args.scan,
         args.out,
         threshold=args.threshold,
+        smallest_ml=args.smallest_ml,
+        temperature=args.temperature,
         device=args.device,
         batch_size=args.batch_size,
         checkpoint=args.checkpoint,
@@ -361,8 +385,35 @@ def _workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_count(1), metavar="N", help="processes (one for each core)")
 
 
-def _inference(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threshold", type=_share, default=0.5, help="probability above which a voxel is tumour (0.5)")
+def _training(
+    sub: argparse.ArgumentParser, *, device: str = "auto, cpu, cuda, cuda:1 or mps (auto)", minutes: str = "the run"
+) -> None:
+    """Options of ``train`` and ``crossval``: the recipe, settings of it one by one, and the machine."""
+    sub.add_argument("--recipe", choices=sorted(RECIPES), help="all settings together (classic)")
+    sub.add_argument("--loss", choices=("bce", "dice", "dice_bce"))
+    sub.add_argument("--epochs", type=_count(1))
+    sub.add_argument("--max-minutes", type=_positive, help=f"end {minutes} in time, with the schedule finished")
+    sub.add_argument("--augment", choices=("torch", "imgaug", "none"))
+    sub.add_argument("--batch-size", type=_count(1))
+    sub.add_argument("--learning-rate", type=_positive)
+    sub.add_argument(
+        "--inner-val",
+        type=_share,
+        metavar="SHARE",
+        help="share of the training patients that choose the checkpoint; 0 keeps the last (0.15)",
+    )
+    sub.add_argument(
+        "--early-stop", type=_count(0), metavar="N", help="end after N epochs without a better Dice; 0 never"
+    )
+    sub.add_argument("--precision", choices=("auto", "32", "bf16"))
+    sub.add_argument("--seed", type=_count(0))
+    sub.add_argument("--device", default="auto", help=device)
+    sub.add_argument("--loader-workers", type=_count(0), default=None, help="processes that load slices")
+
+
+def _inference(parser: argparse.ArgumentParser, *, threshold: float | None = 0.5, default: str = "0.5") -> None:
+    text = f"probability above which a voxel is tumour ({default})"
+    parser.add_argument("--threshold", type=_share, default=threshold, help=text)
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto)")
     parser.add_argument("--batch-size", type=_count(1), help="slices at a time (4 on a CPU, 32 on a GPU)")
@@ -389,6 +440,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no time of 0 seconds or more")
+    return value
+
+
+def _volume(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no volume of 0 ml or more")
     return value
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from . import __version__
 from .case_score import CaseScore, score_case, write_csv
-from .errors import NOTICE, DataError, Problem
+from .crossval_folder import FOLDS, is_crossval
+from .errors import NOTICE, DataError, Problem, UsageError
 from .executor import run_cases
 from .files import folder_lock, write_json
 from .geometry import SliceGrid, to_las
@@ -98,6 +99,9 @@ def evaluate(
 ) -> Evaluation:
     """Score the held-out patients of a run's fold; none of them was trained on, none chose the checkpoint.
 
+    Of a cross-validated run the patients of all folds are scored, each by the network that never saw it
+    (:mod:`lungseg.out_of_fold`); it takes no ``scans``, ``threshold`` or ``checkpoint``, which one fold does.
+
     Every measure is taken on the scan's own grid; tumour in skipped slices counts as not found.  Writes
     ``RUN/evaluation/cases.csv`` (one row a patient) and ``summary.json``.
 
@@ -118,6 +122,11 @@ def evaluate(
     """
     run = Path(run)
     check_threshold(threshold)
+    if is_crossval(run):
+        _refuse_of_folds(run, scans=scans is not None, threshold=threshold != 0.5, checkpoint=checkpoint != "best")
+        from .out_of_fold import score_folds  # which needs this module
+
+        return score_folds(run, device=device, batch_size=batch_size)
     segmenter = Segmenter.load(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
     split = Split.read(run / SPLITS)
     manifest = Manifest.read(processed_folder(run))
@@ -155,6 +164,17 @@ def evaluate(
         write_csv(run / FOLDER / CASES, scores)
         write_json(run / FOLDER / SUMMARY, summary)
     return Evaluation(tuple(scores), summary, run / FOLDER, tuple(problems))
+
+
+def _refuse_of_folds(run: Path, **asked: bool) -> None:
+    names = [name for name, is_asked in asked.items() if is_asked]
+    if names:
+        raise UsageError.of(
+            "one-fold-only",
+            f"is cross-validated, and is scored without {' and '.join(names)} of one's own",
+            file=run,
+            mend=f"For one fold: lungseg evaluate {run / FOLDS / '0'} --{names[0]} ...",
+        )
 
 
 def _one_case(

@@ -12,13 +12,15 @@ import numpy as np
 from . import __version__
 from .components import Tumour, tumours
 from .config import to_dict
+from .ensemble import Ensemble, load_segmenter
 from .errors import NOTICE, DataError, LungsegError, MachineError, Problem, UsageError, printable
 from .executor import run_cases
 from .files import digest, folder_lock, make_folder, read_json, write_json
 from .geometry import SliceGrid, from_las, to_las
-from .inference import MaskVolume, Segmenter, check_threshold
+from .inference import MaskVolume, Segmenter
 from .nifti import Scan, case_name, is_nifti, read_scan, write_mask
 from .pairs import hu_warnings
+from .postprocess import PostProcessing, calibrated, drop_small
 from .progress import progress
 from .slicing import check_skip, skipped_slices, slice_image
 from .tree import Tree, read_tree
@@ -77,8 +79,8 @@ class Predicted:
 class _Job:
     """What is the same for every scan of a call."""
 
-    segmenter: Segmenter
-    threshold: float
+    segmenter: Segmenter | Ensemble
+    settings: PostProcessing
     show_slices: bool
 
 
@@ -87,7 +89,9 @@ def predict(
     scan: str | Path,
     out: str | Path,
     *,
-    threshold: float = 0.5,
+    threshold: float | None = None,
+    smallest_ml: float | None = None,
+    temperature: float | None = None,
     checkpoint: str = "best",
     skip_slices: str | int | None = None,
     device: str = "auto",
@@ -100,12 +104,18 @@ def predict(
     the ``slices``, counted from the feet, ``mean_probability``), the model and the settings.  Nothing of the scan's
     header but its grid is copied.
 
+    Of a cross-validated run the ensemble of its folds is used (:mod:`lungseg.ensemble`), with the threshold, smallest
+    kept component and temperature that were chosen on its out-of-fold predictions.
+
     Args:
         run: folder of a run, or weights of :func:`lungseg.export.export` (``.safetensors``).
         scan: a NIfTI file, or a folder in one of the layouts of :mod:`lungseg.tree`; never changed.
         out: the mask's file, or for a folder of scans the folder for ``<case>.nii.gz``.  Scans of a folder whose mask
             is there already, made from the same scan by the same model and settings, are left as they are.
-        threshold: a voxel is tumour where its probability is above.
+        threshold: a voxel is tumour where its probability, before the temperature, is above; None is what the
+            cross-validation chose, 0.5 for a run of one fold.
+        smallest_ml: connected tumours of less volume are dropped, millilitres; None likewise, or 0.
+        temperature: what the logits of the probabilities that are reported are divided by; None likewise, or 1.
         checkpoint: ``best`` or ``last``.
         skip_slices: axial slices at the feet end that are not looked at, as in ``preprocess``; None for what the
             network was trained with.
@@ -119,16 +129,19 @@ def predict(
         MachineError: memory, disk or device fail, or another process writes to ``out``.
     """
     scan, out = Path(scan), Path(out)
-    check_threshold(threshold)
-    segmenter = Segmenter.load(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
+    given = {"threshold": threshold, "smallest_ml": smallest_ml, "temperature": temperature}
+    asked = {name: float(value) for name, value in given.items() if value is not None}
+    PostProcessing(**asked)  # refused before anything is read
+    segmenter, settings = load_segmenter(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
+    settings = replace(settings, **asked)
     if skip_slices is not None:
         segmenter = replace(segmenter, config=replace(segmenter.config, skip_slices=check_skip(str(skip_slices))))
     if scan.is_dir():
-        return _folder(read_tree(scan), out, _Job(segmenter, threshold, show_slices=False))
+        return _folder(read_tree(scan), out, _Job(segmenter, settings, show_slices=False))
     _check_names(scan, out)
     make_folder(out.parent)
     try:
-        prediction, warned = _one_scan(_Job(segmenter, threshold, show_slices=True), (scan, out))
+        prediction, warned = _one_scan(_Job(segmenter, settings, show_slices=True), (scan, out))
     except LungsegError as error:
         error.stage = error.stage or STAGE
         raise
@@ -197,14 +210,16 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
     if (there := _there(record, record_path, out)) is not None:
         return Prediction(scan.name, out, record_path, there), warned
     grid = SliceGrid.of(las.shape, spacing_mm, segmenter.config.size)
-    volume = MaskVolume(las.shape, grid, job.threshold)
+    volume = MaskVolume(las.shape, grid, job.settings.threshold)
     shown = range(skipped, las.shape[2])
     found = segmenter.probabilities(slice_image(las, z, grid, segmenter.config) for z in shown)
     if job.show_slices:
         found = progress(found, what="segmenting", total=len(shown), unit="slice")
     for z, probability in zip(shown, found, strict=True):
         volume.put(z, probability)
-    parts = tuple(tumours(volume.mask, (spacing_mm[0], spacing_mm[1], spacing_mm[2]), volume.probability))
+    drop_small(volume.mask, job.settings.smallest_ml, float(np.prod(spacing_mm)) / 1000.0)
+    probability = calibrated(volume.probability, job.settings.temperature)
+    parts = tuple(tumours(volume.mask, (spacing_mm[0], spacing_mm[1], spacing_mm[2]), probability))
     write_mask(out, from_las(volume.mask, orientation), scan)
     record["mask"] = {"file": out.name, "hash": digest(out.read_bytes())}
     record["tumours"] = [_tumour(part) for part in parts]
@@ -229,7 +244,7 @@ def _record(job: _Job, scan: Scan, orientation: str, skipped: int, warned: list[
             "orientation": orientation,
         },
         "model": job.segmenter.description,
-        "settings": {**to_dict(job.segmenter.config), "threshold": job.threshold, "skipped": skipped},
+        "settings": {**to_dict(job.segmenter.config), **asdict(job.settings), "skipped": skipped},
         "warnings": [problem.code for problem in warned],
     }
 

@@ -23,8 +23,9 @@ from .splits import Split
 
 FORMAT = 1
 CONFIG, SPLITS, METRICS, CURVES = "config.json", "splits.json", "metrics.csv", "curves.png"
+CROSSVAL = "crossval.json"  # in place of config.json, where the folds are run folders below
 # What may differ when a run goes on: where the data lie, which machine it is, and what was not known before the end.
-NOT_DECIDING = ("lungseg", "processed", "machine", "finished")
+NOT_DECIDING = ("lungseg", "processed", "machine", "finished", "chosen", "slice_sets")
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,9 @@ def processed_folder(run: str | Path) -> Path:
 
 def refuse_started(run: Path) -> None:
     """Raise :class:`UsageError` where a run stands already."""
+    if (run / CROSSVAL).exists():
+        mend = "Choose another folder for a new run."
+        raise UsageError.of("run-exists", "holds a cross-validated run already", file=run, mend=mend)
     if not (run / CONFIG).exists():
         return
     state = "finished" if finished(run) else "unfinished"
@@ -158,11 +162,22 @@ def refuse_started(run: Path) -> None:
 
 def refuse_other(run: Path, config: dict[str, Any], split: Split) -> None:
     """Raise :class:`UsageError`, with every setting that differs, where the run was started with others."""
-    before, now = dict(_flat(read_config(run))), dict(_flat(config))
+    before, now = read_config(run), dict(config)
     old = Split.read(run / SPLITS)
     for group in ("train", "inner_val", "held_out"):
         before[f"{group} patients"] = ", ".join(getattr(old, group))
         now[f"{group} patients"] = ", ".join(getattr(split, group))
+    refuse_differences(run, before, now)
+
+
+def refuse_differences(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise :class:`UsageError`, with every setting that differs, where what decides a run is not what it was.
+
+    Args:
+        run: folder of the run.
+        before, now: nested plain values; those of :data:`NOT_DECIDING` may differ.
+    """
+    before, now = dict(_flat(before)), dict(_flat(now))
     names = [name for name in {**before, **now} if name.split(".")[0] not in NOT_DECIDING]
     other = [name for name in names if before.get(name) != now.get(name)]
     if other:

@@ -111,12 +111,12 @@ def k_fold(cases: Iterable[str], n_folds: int = 5) -> list[Fold]:
     return [Fold(tuple(names[i] for i in train), tuple(names[i] for i in val)) for train, val in parts]
 
 
-def read_splits(path: str | Path, cases: Iterable[str]) -> list[Fold]:
+def read_splits(path: str | Path, cases: Iterable[str] | None) -> list[Fold]:
     """Folds from nnU-Net's ``splits_final.json`` or from a run's ``splits.json``.
 
     Args:
         path: the file.
-        cases: names of the labelled cases there are.
+        cases: names of the labelled cases there are; None takes any name.
 
     Raises:
         UsageError: the file is missing or not of that form; a patient is in train and val of one fold, twice in one
@@ -124,8 +124,9 @@ def read_splits(path: str | Path, cases: Iterable[str]) -> list[Fold]:
     """
     value = read_json(path)
     folds = _folds(value.get("folds") if isinstance(value, dict) else value, path)
-    known = set(cases)
-    missing = sorted({name for fold in folds for name in fold.train + fold.val} - known)
+    named = {name for fold in folds for name in fold.train + fold.val}
+    known = named if cases is None else set(cases)
+    missing = sorted(named - known)
     if missing:
         raise UsageError.of(
             "unknown-case",

@@ -102,12 +102,8 @@ def train(
         "precision": precision,
         "augment": augment if augment is None or isinstance(augment, str) else CUSTOM,
     }
-    _refuse_inside(run, processed)
-    if max_minutes is not None and not 0 <= max_minutes < float("inf"):
-        raise _bad("max_minutes", "0 (no limit) or more", max_minutes)
-    for name, number in (("limit_batches", limit_batches), ("workers", workers)):
-        if number is not None and (type(number) is not int or number < 0):
-            raise _bad(name, "a whole number of 0 or more", number)
+    refuse_inside(run, processed)
+    check_limits(max_minutes, limit_batches, workers)
     if not processed.is_dir():
         mend = "Name a folder that `lungseg preprocess` has written."
         raise UsageError.of("missing-folder", "there is no such folder", file=processed, mend=mend)
@@ -115,7 +111,7 @@ def train(
     target = pick_device(device)
     with folder_lock(run, stage=STAGE), isolated(target):
         before = runs.read_config(run) if resume and (run / runs.CONFIG).exists() else None
-        chosen = check_recipe(_base_recipe(recipe, before).but(**overrides))
+        chosen = check_recipe(base_recipe(recipe, before).but(**overrides))
         recorded = before or {}
         split = make_split(
             manifest.labelled,
@@ -175,7 +171,17 @@ def check_recipe(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def _refuse_inside(run: Path, processed: Path) -> None:
+def check_limits(max_minutes: float | None, limit_batches: int | None, workers: int | None) -> None:
+    """Raise :class:`UsageError` where one of them can not be meant; None is the default of each."""
+    if max_minutes is not None and not 0 <= max_minutes < float("inf"):
+        raise _bad("max_minutes", "0 (no limit) or more", max_minutes)
+    for name, number in (("limit_batches", limit_batches), ("workers", workers)):
+        if number is not None and (type(number) is not int or number < 0):
+            raise _bad(name, "a whole number of 0 or more", number)
+
+
+def refuse_inside(run: Path, processed: Path) -> None:
+    """Raise :class:`UsageError` where the run's folder would lie inside the preprocessed one."""
     if processed.resolve() in (run.resolve(), *run.resolve().parents):
         raise UsageError.of(
             "run-in-data",
@@ -189,7 +195,8 @@ def _bad(name: str, expected: str, found: Any) -> LungsegError:
     return UsageError.of("bad-setting", f"the setting {name} can not be meant", expected=expected, found=str(found))
 
 
-def _base_recipe(recipe: str | Recipe | None, before: dict[str, Any] | None) -> Recipe:
+def base_recipe(recipe: str | Recipe | None, before: dict[str, Any] | None) -> Recipe:
+    """The recipe that is named or given; else the one of a run's record ``before``; else ``classic``."""
     if recipe is None and before is not None:
         return recipe_from_dict(before["recipe"])
     return recipe if isinstance(recipe, Recipe) else recipe_named(recipe or "classic")

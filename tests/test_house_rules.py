@@ -31,8 +31,8 @@ ALLOWED = {
     "tests/test_checkpoint.py": {"import pickle", "torch.load without weights_only=True"},
     "tests/test_slice_file.py": {"np.load with allow_pickle"},
 }
-COMMANDS = ("sample", "download", "verify", "preprocess", "train", "evaluate", "score", "predict", "export", "animate",
-            "demo")  # fmt: skip
+COMMANDS = ("sample", "download", "verify", "preprocess", "train", "crossval", "evaluate", "score", "predict", "export",
+            "animate", "demo")  # fmt: skip
 
 
 def tracked_files() -> list[Path]:
