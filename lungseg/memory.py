@@ -1,8 +1,10 @@
-"""How much memory is free, asked before something large is read."""
+"""How much memory is free, asked before something large is read; and memory that is kept from scan to scan."""
 
 from __future__ import annotations
 
 import os
+
+import numpy as np
 
 from .errors import MachineError, Problem
 
@@ -40,3 +42,26 @@ def require_memory(needed_bytes: int) -> None:
             mend="Use fewer --workers, close other programs, or take a machine with more memory.",
         )
     )
+
+
+class Room:
+    """Memory that one scan after another is read into.
+
+    The system clears every page that it gives away, and a virtual machine's has to be got from its host first: for a
+    scan of 160 MB that can take as long as inflating it.  What is read into a room is overwritten by the next scan.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def take(self, count: int) -> np.ndarray:
+        """``count`` bytes, uint8, with whatever stood there; all that was taken before is no longer to be used."""
+        if count > self._bytes.size:
+            self.clear()
+            # Pages of np.empty are backed when they are written: a lying header costs address space, not memory.
+            self._bytes = np.empty(count, np.uint8)
+        return self._bytes[:count]
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._bytes = np.empty(0, np.uint8)

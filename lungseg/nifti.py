@@ -19,7 +19,7 @@ from isal import igzip_lib, isal_zlib
 from .errors import DataError, MachineError, Problem, UsageError
 from .files import atomic_path, machine_error
 from .geometry import orientation_of
-from .memory import require_memory
+from .memory import Room, require_memory
 from .nifti_fields import SIZEOF_V1, SIZEOF_V2, mask_header
 from .nifti_header import MEND_COPY, MEND_WRITE, Header, bad, check_extensions, header_size, parse_header
 
@@ -90,11 +90,12 @@ def is_nifti(path: str | PurePath) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith("._")
 
 
-def read_scan(path: str | Path) -> Scan:
+def read_scan(path: str | Path, room: Room | None = None) -> Scan:
     """Read a CT scan, checked to its last byte.
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or -2, either byte order.
+        room: memory to read it into, where several are read one after the other; the next one overwrites this one.
 
     Raises:
         UsageError: there is no such file.
@@ -103,7 +104,7 @@ def read_scan(path: str | Path) -> Scan:
     """
     path = Path(path)
     try:
-        header, raw, size, hash_ = _read(path)
+        header, raw, size, hash_ = _read(path, room or Room())
         voxels = _values(header, raw)
     except (DataError, MachineError) as error:
         raise type(error)(error.problem.at(file=path), error.stage) from error
@@ -111,7 +112,7 @@ def read_scan(path: str | Path) -> Scan:
     return Scan(voxels, header, path, size, hash_, found)
 
 
-def read_label(path: str | Path) -> Scan:
+def read_label(path: str | Path, room: Room | None = None) -> Scan:
     """Read a label: as :func:`read_scan`, and its values must be 0 and 1.
 
     Returns:
@@ -120,7 +121,7 @@ def read_label(path: str | Path) -> Scan:
     Raises:
         DataError: as :func:`read_scan`, or there are other values than 0 and 1, which are listed.
     """
-    scan = read_scan(path)
+    scan = read_scan(path, room)
     values = scan.voxels
     if not (values.dtype == np.uint8 and values.max() <= 1):
         strange = np.unique(values[(values != 0) & (values != 1)])
@@ -169,7 +170,7 @@ def write_mask(path: str | Path, mask: np.ndarray, like: Scan) -> None:
         file.write(packer.flush())
 
 
-def _read(path: Path) -> tuple[Header, np.ndarray, int, str]:
+def _read(path: Path, room: Room) -> tuple[Header, np.ndarray, int, str]:
     """Header, raw voxels [n] in the file's type, size of the file and its hash."""
     if not is_nifti(path):
         raise bad(
@@ -185,7 +186,7 @@ def _read(path: Path) -> tuple[Header, np.ndarray, int, str]:
             hasher = xxhash.xxh3_128()
             packed = path.name.lower().endswith(".gz")
             stream = _inflated(file, hasher) if packed else _plain(file, hasher)
-            header, raw = _collect(stream, size * _MAX_DEFLATE_RATIO + _CHUNK if packed else size)
+            header, raw = _collect(stream, size * _MAX_DEFLATE_RATIO + _CHUNK if packed else size, room)
             return header, raw, size, hasher.hexdigest()
     except IsADirectoryError as cause:
         raise UsageError.of("not-a-file", "is a folder, where a scan is wanted", file=path) from cause
@@ -193,7 +194,7 @@ def _read(path: Path) -> tuple[Header, np.ndarray, int, str]:
         raise machine_error(cause, path) from cause
 
 
-def _collect(stream: Iterator[bytes], most: int) -> tuple[Header, np.ndarray]:
+def _collect(stream: Iterator[bytes], most: int, room: Room) -> tuple[Header, np.ndarray]:
     """Header and raw voxels from the chunks of the inflated file, of which there can be ``most`` bytes at most."""
     start = bytearray()
     for chunk in stream:
@@ -221,8 +222,7 @@ def _collect(stream: Iterator[bytes], most: int) -> tuple[Header, np.ndarray]:
     while len(start) < header.offset and (chunk := next(stream, b"")):
         start += chunk
     check_extensions(bytes(start[: header.offset]), header_size(bytes(start[:4])), header.offset)
-    # Pages of np.empty are backed when they are written: a lying header costs address space, not memory.
-    raw = np.empty(header.data_bytes, np.uint8)
+    raw = room.take(header.data_bytes)
     filled = _fill(raw, 0, start[header.offset :], header)
     del start
     for chunk in stream:

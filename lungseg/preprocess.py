@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from .files import (
     write_json,
 )
 from .manifest import CASE_RECORD, MANIFEST, CaseRecord, Manifest, settings_from
+from .memory import Room
 from .nifti import read_label, read_scan
 from .pairs import check_pair, hu_warnings
 from .progress import progress
@@ -28,6 +31,16 @@ from .slicing import check_skip
 from .tree import Case, Tree, read_tree
 
 STAGE = "preprocess"
+
+
+class _Rooms(threading.local):
+    """Memory for a scan and its label, kept by a worker (or the one process that there is) from case to case."""
+
+    def __init__(self) -> None:
+        self.image, self.label = Room(), Room()
+
+
+_ROOMS = _Rooms()
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,7 @@ def preprocess(
     if out.is_dir() and not (out / LOCK_NAME).exists() and not rebuild:
         _refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
     make_folder(out)
-    with folder_lock(out, stage=STAGE):
+    with folder_lock(out, stage=STAGE), _rooms_cleared():
         if not rebuild:
             _refuse_others(out, config, tree)
         # A finished slice set takes about 1.5 bytes a pixel more than nothing; packed scans about as much as that.
@@ -142,11 +155,21 @@ def preprocess(
     return Preprocessed(manifest, tuple(problems), tuple(sorted(reused)), code)
 
 
+@contextlib.contextmanager
+def _rooms_cleared() -> Iterator[None]:
+    """Give the memory back at the end, where this process is more than a worker."""
+    try:
+        yield
+    finally:
+        _ROOMS.image.clear()
+        _ROOMS.label.clear()
+
+
 def _one_case(task: _Task) -> tuple[CaseRecord, bool, list[Problem]]:
     """Slice one case, unless it is there already; its record is written last."""
     folder = task.out / task.case.name
-    image = read_scan(task.case.image)
-    label = None if task.case.label is None else read_label(task.case.label)
+    image = read_scan(task.case.image, _ROOMS.image)
+    label = None if task.case.label is None else read_label(task.case.label, _ROOMS.label)
     if label is not None:
         check_pair(image, label)
     source = {"image": task.image_file, "image_bytes": image.bytes, "image_hash": image.hash}
