@@ -28,7 +28,7 @@ run verify "$volumes" --json "$out/verify-volumes.json"
 run verify "$slices" --json "$out/verify-slices.json"
 run preprocess "$volumes" "$out/processed-volumes"
 # The slices were counted from the 31st of each scan on: there is none left to skip.
-run preprocess "$slices" "$out/processed-slices" --skip-slices 0
+run preprocess "$slices" "$out/processed-slices" --skip-slices 0 --slice-sets
 resume=()
 [ ! -e "$out/run/config.json" ] || resume=(--resume)
 run train "$out/processed-slices" "$out/run" --splits "$slices/splits_final.json" --fold 0 --recipe demo \

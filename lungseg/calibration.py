@@ -6,7 +6,7 @@ does not grow with scans; the histograms of patients are added up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -48,6 +48,18 @@ class LogitHistogram:
         place = np.floor((logits.clip(-LARGEST_LOGIT, LARGEST_LOGIT) + LARGEST_LOGIT) * _BINS_PER_LOGIT)
         place = place.clip(0, LOGIT_BINS - 1).astype(np.int64) + LOGIT_BINS * (truth.ravel() != 0)
         return cls(np.bincount(place, minlength=2 * LOGIT_BINS).reshape(2, LOGIT_BINS))
+
+    def as_list(self) -> list[list[int]]:
+        """``[bin, pixels without tumour, pixels with]`` of the bins that are not empty, for JSON."""
+        return [[int(i), int(self.counts[0, i]), int(self.counts[1, i])] for i in np.flatnonzero(self.counts.any(0))]
+
+    @classmethod
+    def from_list(cls, rows: Iterable[Sequence[int]]) -> LogitHistogram:
+        """The inverse of :meth:`as_list`."""
+        histogram = cls()
+        for place, without, with_tumour in rows:
+            histogram.counts[:, place] = without, with_tumour
+        return histogram
 
     def __add__(self, other: LogitHistogram) -> LogitHistogram:
         return LogitHistogram(self.counts + other.counts)

@@ -148,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="axial slices to drop at the feet end: 30, 12.5mm, or auto (30)",
     )
     sub.add_argument("--rebuild", action="store_true", help="make everything again if OUT was made with other settings")
+    _slice_sets(sub, default=None)
     _workers(sub)
 
     sub = command("train", _train, "train a network on slices")
@@ -181,6 +182,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("labels", metavar="LABELS")
     sub.add_argument("--json", metavar="FILE")
     sub.add_argument("--csv", metavar="FILE")
+    _slice_sets(sub, default=False)
     _workers(sub)
 
     sub = command("predict", _predict, "segment a scan, or a folder of scans into a folder")
@@ -251,7 +253,13 @@ def _preprocess(args: argparse.Namespace) -> int:
     from .preprocess import preprocess, summary
 
     done = preprocess(
-        args.root, args.out, size=args.size, skip_slices=args.skip_slices, workers=args.workers, rebuild=args.rebuild
+        args.root,
+        args.out,
+        size=args.size,
+        skip_slices=args.skip_slices,
+        workers=args.workers,
+        rebuild=args.rebuild,
+        slice_sets=args.slice_sets,
     )
     print(summary(done))
     return done.exit_code
@@ -327,7 +335,14 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _score(args: argparse.Namespace) -> int:
     from .score import score
 
-    scores = score(args.predictions, args.labels, json_file=args.json, csv_file=args.csv, workers=args.workers)
+    scores = score(
+        args.predictions,
+        args.labels,
+        json_file=args.json,
+        csv_file=args.csv,
+        workers=args.workers,
+        slice_sets=args.slice_sets,
+    )
     print(scores)
     return scores.exit_code
 
@@ -383,6 +398,11 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_count(1), metavar="N", help="processes (one for each core)")
+
+
+def _slice_sets(parser: argparse.ArgumentParser, default: bool | None) -> None:
+    text = "the stacks have gaps, so that distances, volumes and lesions are left out of every measure"
+    parser.add_argument("--slice-sets", action=argparse.BooleanOptionalAction, default=default, help=text)
 
 
 def _training(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from .crossval_folder import FOLDS, is_crossval
 from .errors import NOTICE, DataError, Problem, UsageError
 from .executor import run_cases
 from .files import folder_lock, write_json
+from .froc import free_response, froc_curve
 from .geometry import SliceGrid, to_las
 from .inference import MaskVolume, Segmenter, check_threshold
 from .manifest import TUMOUR, CaseRecord, Manifest, image_name, mask_name
-from .metrics import dice_of_counts
 from .nifti import read_label, read_scan
 from .pairs import check_pair
 from .patient_summary import over_patients, table
@@ -28,6 +29,7 @@ from .run_folder import SPLITS, processed_folder
 from .slice_file import read_array, read_slice
 from .slicing import skipped_slices, slice_image, slice_mask
 from .splits import Split
+from .tally import SliceTally, total
 from .tree import Tree, find_case, read_tree
 
 STAGE = "evaluate"
@@ -59,10 +61,16 @@ class Evaluation:
         return DataError.exit_code if self.problems else 0
 
     def __str__(self) -> str:
-        soft = self.summary["published_recipe"]["soft_dice_pooled"]
+        soft, probabilities = self.summary["published_recipe"]["soft_dice_pooled"], self.summary.get("calibration", {})
         pooled = [] if soft is None else [f"pooled soft Dice of the published recipe, not to be compared: {soft:.3f}"]
         lines = [f"{problem.severity}: {problem}" for problem in self.problems]
-        return "\n".join([*lines, table(self.cases, self.summary), *pooled, NOTICE])
+        lines.append(table(self.cases, self.summary))
+        if probabilities.get("pixels"):
+            lines.append(
+                f"probabilities near the lungs: expected calibration error {probabilities['ece']:.4f}, Brier score "
+                f"{probabilities['brier']:.5f} ({probabilities['brier_of_prevalence']:.5f} for a constant)"
+            )
+        return "\n".join([*lines, *pooled, NOTICE])
 
 
 @dataclass(frozen=True)
@@ -134,17 +142,18 @@ def evaluate(
     _check_unseen(manifest, split)
     tree = None if scans is None else read_tree(scans)
     tasks = {case: case for case in split.held_out}
-    scores, problems, soft = [], [], np.zeros(3)
+    measured: list[_Measured] = []
+    problems: list[Problem] = []
     with folder_lock(run / FOLDER, stage=STAGE):
         work = partial(_one_case, segmenter, manifest, tree, split, threshold)
         for outcome in progress(run_cases(work, tasks, workers=1), what="evaluating", total=len(tasks), unit="patient"):
             if outcome.error is not None:
                 problems.append(outcome.error.problem)
             elif outcome.result is not None:
-                scores.append(outcome.result[0])
-                soft += outcome.result[1]
-        if not scores:
+                measured.append(outcome.result)
+        if not measured:
             raise DataError(problems[0], STAGE)
+        scores, tally = [patient.score for patient in measured], total([patient.tally for patient in measured])
         summary = {
             "notice": NOTICE,
             "lungseg": __version__,
@@ -155,8 +164,10 @@ def evaluate(
             "threshold": float(threshold),
             "read_from": "slices" if scans is None else "scans",
             **over_patients(scores, complete=not problems),
+            **({} if manifest.slice_sets else {"froc": froc_curve([patient.response for patient in measured])}),
+            "calibration": tally.calibration(),
             "published_recipe": {
-                "soft_dice_pooled": None if problems else round(dice_of_counts(*soft.tolist()), 6),
+                "soft_dice_pooled": None if problems else round(tally.soft_dice_pooled, 6),
                 "why_not_comparable": WHY_NOT_DICE,
             },
             "not_scored": {problem.case: problem.what for problem in problems},
@@ -177,19 +188,30 @@ def _refuse_of_folds(run: Path, **asked: bool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What is kept of a patient: its score, counts of its slices, and its part of the free-response curve."""
+
+    score: CaseScore
+    tally: SliceTally
+    response: list[dict[str, Any]]
+
+
 def _one_case(
     segmenter: Segmenter, manifest: Manifest, tree: Tree | None, split: Split, threshold: float, case: str
-) -> tuple[CaseScore, np.ndarray]:
-    """The patient's score, and what the pooled soft Dice needs: overlap, truth and prediction as sums of pixels."""
+) -> _Measured:
     patient = _from_slices(manifest, case) if tree is None else _from_scans(tree, segmenter, manifest, split, case)
-    volume = MaskVolume(patient.truth.shape, patient.grid, threshold)
-    soft = np.zeros(3)
-    found = segmenter.probabilities(patient.images)
-    for z, mask, probability in zip(patient.indices, patient.masks, found, strict=True):
+    volume, tally = MaskVolume(patient.truth.shape, patient.grid, threshold), SliceTally()
+    pixel_mm = patient.grid.pixel_mm(patient.spacing_mm)
+    images, ahead = tee(patient.images)  # the network is ahead by one batch
+    found = segmenter.probabilities(ahead)
+    for z, image, mask, probability in zip(patient.indices, images, patient.masks, found, strict=True):
         volume.put(z, probability)
-        soft += probability[mask > 0].sum(dtype=np.float64), np.count_nonzero(mask), probability.sum(dtype=np.float64)
+        tally.add(image, mask, probability, pixel_mm, segmenter.config)
     below = int(np.count_nonzero(patient.truth[:, :, : patient.skipped]))
-    return score_case(case, patient.truth, volume.mask, patient.spacing_mm, skipped_voxels=below), soft
+    gaps = manifest.slice_sets
+    score = score_case(case, patient.truth, volume.mask, patient.spacing_mm, skipped_voxels=below, slice_set=gaps)
+    return _Measured(score, tally, [] if gaps else free_response(patient.truth, volume.probability, patient.spacing_mm))
 
 
 def _from_slices(manifest: Manifest, case: str) -> _Slices:

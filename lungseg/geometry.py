@@ -118,6 +118,11 @@ class SliceGrid:
         """Rows and columns after padding."""
         return self.rows + sum(self.pad[0]), self.columns + sum(self.pad[1])
 
+    def pixel_mm(self, las_spacing_mm: tuple[float, ...]) -> float:
+        """Side of a slice's pixel, for the spacing (mm, along L, A, S) that the grid was made for."""
+        rows, columns = self.padded
+        return max(rows * las_spacing_mm[1], columns * las_spacing_mm[0]) / self.size
+
     def shrink_image(self, picture: np.ndarray, air: float) -> np.ndarray:
         """A picture [rows, columns] to a float32 slice [size, size]: area averaging, linear where it is enlarged."""
         picture = self._padded(np.ascontiguousarray(picture, np.float32), air)

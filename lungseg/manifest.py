@@ -138,12 +138,15 @@ class Manifest:
         config: the settings it was made with.
         cases: records by case name, sorted.
         failed: cases that could not be preprocessed, with the reason.
+        slice_sets: whether the stacks have gaps (slices chosen out of scans), so that distances, volumes and connected
+            lesions mean nothing and are left out of every evaluation.
     """
 
     root: Path
     config: PreprocessConfig
     cases: Mapping[str, CaseRecord]
     failed: Mapping[str, str] = field(default_factory=dict)
+    slice_sets: bool = False
 
     @property
     def labelled(self) -> list[str]:
@@ -171,6 +174,7 @@ class Manifest:
             "format": FORMAT,
             "lungseg": __version__,
             "settings": to_dict(self.config),
+            "slice_sets": self.slice_sets,
             "cases": records,
             "failed": failed,
         }
@@ -197,11 +201,14 @@ class Manifest:
         cases, failed = content.get("cases"), content.get("failed", {})
         if not isinstance(cases, dict) or not isinstance(failed, dict):
             raise _damaged(path, "a table of cases", type(cases).__name__)
+        slice_sets = content.get("slice_sets", False)  # not in the manifests of version 0.1
+        if type(slice_sets) is not bool:
+            raise _damaged(path, "slice_sets true or false", repr(slice_sets))
         for name in cases:
             if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
                 raise _damaged(path, "case names that are plain file names", repr(name))
         records = {name: CaseRecord.from_dict(values, file=path) for name, values in sorted(cases.items())}
-        return cls(root, settings_from(content.get("settings"), path), records, failed)
+        return cls(root, settings_from(content.get("settings"), path), records, failed, slice_sets)
 
 
 def settings_from(values: Any, path: str | Path) -> PreprocessConfig:

@@ -126,7 +126,8 @@ def score_folds(run: str | Path, *, device: str = "auto", batch_size: int | None
         raise UsageError.of("unfinished", "no fold of the cross-validation is trained", file=run, mend=mend)
     folds = [checked_fold(run, number, planned[number], manifest) for number in numbers]
     with folder_lock(run / EVALUATION, stage=STAGE):
-        maps = _Maps(manifest, bool(folder_of.read_crossval(run).get("slice_sets")), device, batch_size)
+        gaps = manifest.slice_sets or bool(folder_of.read_crossval(run).get("slice_sets"))
+        maps = _Maps(manifest, gaps, device, batch_size)
         patients, problems = _first_pass(folds, maps)
         if not patients:
             raise DataError(problems[0], STAGE)

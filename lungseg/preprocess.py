@@ -77,6 +77,7 @@ def preprocess(
     skip_slices: str | int = PreprocessConfig.skip_slices,
     workers: int | None = None,
     rebuild: bool = False,
+    slice_sets: bool | None = None,
 ) -> Preprocessed:
     """Cut every scan of a tree into slices that a network can be trained on.
 
@@ -92,6 +93,8 @@ def preprocess(
         skip_slices: axial slices to drop at the feet end: a number, ``"12.5mm"``, or ``"auto"``.
         workers: processes; None takes one for each core, or does without where the scans are few.
         rebuild: make everything again where ``out`` was made with other settings or from other cases.
+        slice_sets: whether the stacks have gaps, because slices were chosen out of scans: evaluations of them then
+            leave out distances, volumes and lesions; None is what ``out`` says already, or that they are whole scans.
 
     Raises:
         UsageError: an argument can not be meant, or ``out`` was made with other settings.
@@ -150,7 +153,8 @@ def preprocess(
             first = next((problem for problem in problems if problem.severity == "error"), None)
             raise DataError(first or Problem("no-cases", "no scan could be used", file=str(root)))
         failed = {problem.case or problem.file: problem.what for problem in problems if problem.severity == "error"}
-        manifest = Manifest(out, config, dict(sorted(records.items())), _below(failed, tree))
+        stacks = _slice_sets(out) if slice_sets is None else slice_sets
+        manifest = Manifest(out, config, dict(sorted(records.items())), _below(failed, tree), stacks)
         manifest.write()
     return Preprocessed(manifest, tuple(problems), tuple(sorted(reused)), code)
 
@@ -278,6 +282,14 @@ def _tumour_warnings(record: CaseRecord, task: _Task) -> list[Problem]:
             )
         ]
     return []
+
+
+def _slice_sets(out: Path) -> bool:
+    """What the manifest that stands there says of the stacks: a rerun must not forget that they have gaps."""
+    try:
+        return Manifest.read(out).slice_sets
+    except LungsegError:
+        return False
 
 
 def _below(failed: dict[str, str], tree: Tree) -> dict[str, str]:

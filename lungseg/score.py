@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def score(
     json_file: str | Path | None = None,
     csv_file: str | Path | None = None,
     workers: int | None = None,
+    slice_sets: bool = False,
 ) -> Scores:
     """Measure masks against labels, on their own grid.
 
@@ -65,6 +67,7 @@ def score(
         json_file: where to write the measures as JSON: a list of one object a patient.
         csv_file: where to write them as CSV.
         workers: processes; None takes one for each core.
+        slice_sets: whether the stacks have gaps, so that distances, volumes and lesions are left out.
 
     Raises:
         UsageError: a path is missing, or one is a file and the other a folder.
@@ -72,7 +75,8 @@ def score(
     """
     pairs, problems = _pairs(Path(predictions), Path(labels))
     cases: list[CaseScore] = []
-    for outcome in progress(run_cases(_one_case, pairs, workers=workers), what="scoring", total=len(pairs)):
+    work = partial(_one_case, slice_sets)
+    for outcome in progress(run_cases(work, pairs, workers=workers), what="scoring", total=len(pairs)):
         if outcome.error is not None:
             problems.append(outcome.error.problem)
         elif outcome.result is not None:
@@ -91,13 +95,13 @@ def score(
     return scores
 
 
-def _one_case(paths: tuple[str, Path, Path]) -> CaseScore:
+def _one_case(slice_set: bool, paths: tuple[str, Path, Path]) -> CaseScore:
     case, prediction_path, label_path = paths
     label, prediction = read_label(label_path), read_label(prediction_path)
     check_pair(label, prediction, ("label", "prediction"))
     truth, affine, _ = to_las(label.voxels, label.affine)  # so that its last axis is the axial one
     x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return score_case(case, truth, to_las(prediction.voxels, label.affine)[0], (x, y, z))
+    return score_case(case, truth, to_las(prediction.voxels, label.affine)[0], (x, y, z), slice_set=slice_set)
 
 
 def _pairs(predictions: Path, labels: Path) -> tuple[dict[str, tuple[str, Path, Path]], list[Problem]]:

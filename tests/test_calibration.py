@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
@@ -107,6 +109,12 @@ def test_histograms_of_patients_add_up() -> None:
     whole = LogitHistogram.of(given, truth)
     np.testing.assert_array_equal(total(parts).counts, whole.counts)
     np.testing.assert_array_equal((parts[0] + parts[1] + parts[2]).counts, whole.counts)
+
+
+def test_a_histogram_can_be_written_and_read() -> None:
+    histogram = LogitHistogram.of(*pixels(7, count=500))
+    back = LogitHistogram.from_list(json.loads(json.dumps(histogram.as_list())))
+    np.testing.assert_array_equal(back.counts, histogram.counts)
 
 
 @pytest.mark.parametrize("truth", [0, 1])

@@ -120,6 +120,39 @@ def test_the_native_truth_is_the_label_on_its_own_grid(folder: Path) -> None:
         np.testing.assert_array_equal(native_truth(manifest, case), to_las(label.voxels, label.affine)[0])
 
 
+def test_every_measure_is_there(folder: Path) -> None:
+    evaluation = evaluate(folder / "run", device="cpu")
+    whole, half, missed = evaluation.cases
+    assert whole.nsd_2mm > half.nsd_2mm > missed.nsd_2mm == 0.0
+    assert whole.hd95_mm < half.hd95_mm and missed.hd95_mm is None  # nothing of it was found
+    summary = evaluation.summary
+    lesions = summary["lesions"]["all"]
+    assert (lesions["true"], lesions["found"], lesions["false_positives"]) == (3, 2, 0)
+    assert summary["worst"] == ["p5", "p4", "p3"] and summary["slice_sets"] is False
+    assert [point["sensitivity"] for point in summary["froc"]] == pytest.approx([2 / 3] * 14, abs=1e-6)
+    calibration = summary["calibration"]
+    # The network is sure of itself: all it says is 0 or 1, so the Brier score is the share of pixels that are wrong.
+    manifest, wrong = Manifest.read(folder / "slices"), calibration["brier"] * calibration["pixels"]
+    assert sum(bin_["pixels"] for bin_ in calibration["bins"]) == calibration["pixels"]
+    shown = sum(sum(manifest.record(case).tumour_pixels) for case in HELD_OUT)
+    outside = calibration["tumour_outside_region"] * shown
+    assert calibration["tumour_pixels"] == pytest.approx(shown - outside, abs=1)
+    assert 0 < wrong < calibration["tumour_pixels"] and calibration["ece"] > 0
+
+
+def test_slice_sets_are_known_by_the_data(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "slices", tmp_path / "slices")
+    preprocess(folder / "root", tmp_path / "slices", size=80, skip_slices=SKIP, workers=1, slice_sets=True)
+    run = write_run(tmp_path / "run", Manifest.read(tmp_path / "slices"), hu=1000.0, held_out=HELD_OUT)
+    whole, stacks = evaluate(folder / "run", device="cpu"), evaluate(run, device="cpu")
+    assert [case.dice for case in stacks.cases] == [case.dice for case in whole.cases]
+    assert stacks.summary["slice_sets"] and not {"lesions", "froc"} & set(stacks.summary)
+    written = (run / "evaluation" / "cases.csv").read_text() + (run / "evaluation" / "summary.json").read_text()
+    for name in ("_mm", "_ml", "lesion"):
+        assert name not in written.replace("soft_dice", "")
+    assert " mm" not in str(stacks) and " ml" not in str(stacks)
+
+
 def test_a_higher_threshold_finds_less(folder: Path) -> None:
     low, high = (evaluate(folder / "run", threshold=t, device="cpu").cases[0].predicted_ml for t in (0.0, 0.99))
     assert high < low

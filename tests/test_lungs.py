@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lungseg.lungs import first_lung_slice, lung_mask
+from lungseg.lungs import first_lung_slice, lung_mask, lung_region
 
 AIR, TISSUE, LUNG = -1000, 40, -850
 
@@ -72,3 +72,27 @@ def test_no_slice_with_lung_is_lost_in_thin_slices(lung_from: int) -> None:
 def test_no_lung_no_slice() -> None:
     assert first_lung_slice(np.full((16, 16, 6), TISSUE, np.int16), (8.0, 8.0, 8.0)) is None
     assert first_lung_slice(np.full((16, 16, 6), AIR, np.int16), (8.0, 8.0, 8.0)) is None
+
+
+def disc(shape: tuple[int, int], centre: tuple[int, int], radius: float) -> np.ndarray:
+    row, column = np.ogrid[: shape[0], : shape[1]]
+    return (row - centre[0]) ** 2 + (column - centre[1]) ** 2 <= radius**2
+
+
+def test_the_region_of_a_slice_holds_lungs_and_20_mm_around_them() -> None:
+    picture = np.full((200, 200), AIR, np.int16)
+    picture[disc((200, 200), (100, 100), 90)] = TISSUE
+    lung = disc((200, 200), (100, 60), 25)
+    picture[lung] = LUNG
+    picture[disc((200, 200), (100, 150), 5)] = LUNG  # 1 cm2 of bowel gas
+    region = lung_region(picture, 2.0)
+    assert region[lung].all() and not region[disc((200, 200), (100, 150), 5)].any()
+    around = disc((200, 200), (100, 60), 25 + 8) & ~disc((200, 200), (100, 60), 25 + 2)
+    assert region[around].all()  # 4 to 16 mm away
+    assert not region[~disc((200, 200), (100, 60), 25 + 13)].any()  # over 26 mm away
+
+
+@pytest.mark.parametrize("hu", [AIR, TISSUE])
+def test_a_slice_without_lung_has_no_region(hu: int) -> None:
+    region = lung_region(np.full((50, 40), hu, np.int16), 1.5)
+    assert region.shape == (50, 40) and not region.any()

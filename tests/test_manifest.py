@@ -204,3 +204,17 @@ def test_a_folder_can_be_moved(tmp_path: Path) -> None:
     after = Manifest.read(tmp_path / "there")
     assert after.cases == before.cases and after.root == tmp_path / "there"
     assert str(tmp_path) not in (tmp_path / "there" / MANIFEST).read_text(encoding="utf-8")
+
+
+def test_whether_the_stacks_have_gaps_is_kept(tmp_path: Path) -> None:
+    manifest = write_processed(tmp_path, {"a": [0, 3]})
+    assert manifest.slice_sets is False
+    replace(manifest, slice_sets=True).write()
+    assert Manifest.read(tmp_path).slice_sets is True
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**content, "slice_sets": "no"}))
+    with pytest.raises(DataError, match="slice_sets true or false"):
+        Manifest.read(tmp_path)
+    del content["slice_sets"]  # as version 0.1 wrote it
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert Manifest.read(tmp_path).slice_sets is False

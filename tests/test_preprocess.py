@@ -16,7 +16,7 @@ from lungseg.manifest import Manifest
 from lungseg.preprocess import preprocess, summary
 
 from .slices import LAS_MM, SHAPE, again, codes_of, label_of, pictures, scan_of, turned, write_pair
-from .volumes import ALL_ORIENTATIONS, affine_of, chest_like, tree_bytes, write_volume
+from .volumes import ALL_ORIENTATIONS, affine_of, chest_like, tree_bytes, write_tree, write_volume
 
 
 def reference_mask(label: np.ndarray, z: int, size: int) -> np.ndarray:
@@ -296,3 +296,13 @@ def test_a_real_scan_in_lps_is_front_up_with_the_heart_on_the_pictures_right(tmp
         middle = (columns[0] + columns[-1]) // 2
         # The heart takes its place from the left lung, which is on the picture's right.
         assert lungs[:, :middle].sum() > 1.5 * lungs[:, middle:].sum() > 0
+
+
+def test_a_rerun_does_not_forget_that_stacks_have_gaps(tmp_path: Path) -> None:
+    root, out = write_tree(tmp_path / "root"), tmp_path / "out"
+    settings = {"size": 16, "skip_slices": 2, "workers": 1}
+    assert not preprocess(root, out, **settings).manifest.slice_sets
+    told = preprocess(root, out, slice_sets=True, **settings)
+    assert told.manifest.slice_sets and len(told.reused) == 4  # no slice is made again for it
+    assert Manifest.read(preprocess(root, out, **settings).manifest.root).slice_sets
+    assert not preprocess(root, out, slice_sets=False, **settings).manifest.slice_sets

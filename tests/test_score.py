@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import surface_distance
 
 from lungseg.errors import DataError, UsageError
 from lungseg.score import score
@@ -63,6 +64,42 @@ def test_two_folders_are_matched_by_name(tmp_path: Path) -> None:
     assert [item["case"] for item in listed] == sorted(masks) and {"dice", "volume_error_ml"} <= set(listed[0])
     with open(tmp_path / "scores.csv", newline="") as file:
         assert [float(row["dice"]) for row in csv.DictReader(file)] == [item["dice"] for item in listed]
+
+
+def test_every_measure_stands_in_the_list(tmp_path: Path) -> None:
+    write(tmp_path / "found.nii", mask_of(1))
+    write(tmp_path / "label.nii", mask_of(2))
+    score(tmp_path / "found.nii", tmp_path / "label.nii", json_file=tmp_path / "scores.json")
+    (case,) = json.loads((tmp_path / "scores.json").read_text())
+    assert {"case", "dice", "nsd_2mm", "hd95_mm", "volume_error_ml"} <= set(case)
+    distances = surface_distance.compute_surface_distances(mask_of(2) > 0, mask_of(1) > 0, SPACING_MM)
+    surface_dice = surface_distance.compute_surface_dice_at_tolerance(distances, 2.0)
+    assert case["nsd_2mm"] == pytest.approx(surface_dice, abs=1e-3)
+    assert case["hd95_mm"] == pytest.approx(surface_distance.compute_robust_hausdorff(distances, 95), abs=1e-3)
+
+
+def test_the_order_of_a_files_axes_does_not_matter(tmp_path: Path) -> None:
+    """Slices are the axial ones, whichever axis of the file they lie along."""
+    found, truth = mask_of(1, 0.03), mask_of(2, 0.03)
+    scores = []
+    for codes, axes in (("LAS", (0, 1, 2)), ("SLA", (2, 0, 1)), ("ASL", (1, 2, 0))):
+        spacing_mm = tuple(SPACING_MM[axis] for axis in axes)
+        paths = [
+            write(tmp_path / codes / f"{name}.nii", mask.transpose(axes), codes, spacing_mm)
+            for name, mask in (("a", found), ("b", truth))
+        ]
+        scores.append(score(*paths).cases[0].as_dict())
+    assert scores[1] == pytest.approx(scores[0]) and scores[2] == pytest.approx(scores[0])
+    assert scores[0]["tumour_slices"] == np.count_nonzero(truth.any(axis=(0, 1)))
+
+
+def test_slice_sets_have_no_distances_volumes_or_lesions(tmp_path: Path) -> None:
+    write(tmp_path / "found.nii", mask_of(1))
+    write(tmp_path / "label.nii", mask_of(2))
+    out = {"json_file": tmp_path / "s.json", "csv_file": tmp_path / "s.csv"}
+    scores = score(tmp_path / "found.nii", tmp_path / "label.nii", slice_sets=True, **out)
+    written = str(scores) + (tmp_path / "s.json").read_text() + (tmp_path / "s.csv").read_text()
+    assert not [name for name in ("_mm", "_ml", " mm", " ml", "nsd", "hd95", '"lesions') if name in written]
 
 
 def test_labels_may_be_named_as_in_the_flat_layout(tmp_path: Path) -> None:
