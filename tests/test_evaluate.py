@@ -130,14 +130,8 @@ def test_every_measure_is_there(folder: Path) -> None:
     assert (lesions["true"], lesions["found"], lesions["false_positives"]) == (3, 2, 0)
     assert summary["worst"] == ["p5", "p4", "p3"] and summary["slice_sets"] is False
     assert [point["sensitivity"] for point in summary["froc"]] == pytest.approx([2 / 3] * 14, abs=1e-6)
-    calibration = summary["calibration"]
-    # The network is sure of itself: all it says is 0 or 1, so the Brier score is the share of pixels that are wrong.
-    manifest, wrong = Manifest.read(folder / "slices"), calibration["brier"] * calibration["pixels"]
-    assert sum(bin_["pixels"] for bin_ in calibration["bins"]) == calibration["pixels"]
-    shown = sum(sum(manifest.record(case).tumour_pixels) for case in HELD_OUT)
-    outside = calibration["tumour_outside_region"] * shown
-    assert calibration["tumour_pixels"] == pytest.approx(shown - outside, abs=1)
-    assert 0 < wrong < calibration["tumour_pixels"] and calibration["ece"] > 0
+    # These chests are 30 mm wide: what lies in them is smaller than a lung (tests/test_tally.py has real ones).
+    assert summary["calibration"]["pixels"] == 0 and summary["calibration"]["tumour_outside_region"] == 1.0
 
 
 def test_slice_sets_are_known_by_the_data(folder: Path, tmp_path: Path) -> None:
