@@ -175,6 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("evaluate", _evaluate, "score the held-out patients of a run's fold, or of all its folds")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--scans", metavar="ROOT", help="read the original scans and labels again instead of the slices")
+    sub.add_argument("--no-report", action="store_true", help="leave report.html and its pictures out")
     _inference(sub)
 
     sub = command("score", _score, "measure masks that any tool made against labels")
@@ -327,6 +328,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         device=args.device,
         batch_size=args.batch_size,
         checkpoint=args.checkpoint,
+        report=not args.no_report,
     )
     print(evaluation)
     return evaluation.exit_code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import tee
@@ -14,9 +14,9 @@ import numpy as np
 from . import __version__
 from .case_score import CaseScore, score_case, write_csv
 from .crossval_folder import FOLDS, is_crossval
-from .errors import NOTICE, DataError, Problem, UsageError
+from .errors import NOTICE, DataError, Problem, UsageError, printable
 from .executor import run_cases
-from .files import folder_lock, write_json
+from .files import folder_lock, make_folder, write_json
 from .froc import free_response, froc_curve
 from .geometry import SliceGrid, to_las
 from .inference import MaskVolume, Segmenter, check_threshold
@@ -25,7 +25,10 @@ from .nifti import read_label, read_scan
 from .pairs import check_pair
 from .patient_summary import over_patients, table
 from .progress import progress
-from .run_folder import SPLITS, processed_folder
+from .report.case_file import CaseView, write_case
+from .report.evaluation_page import PAGE, write_report
+from .report.from_evaluation import case_path, evaluation_report
+from .run_folder import METRICS, SPLITS, processed_folder
 from .slice_file import read_array, read_slice
 from .slicing import skipped_slices, slice_image, slice_mask
 from .splits import Split
@@ -70,7 +73,12 @@ class Evaluation:
                 f"probabilities near the lungs: expected calibration error {probabilities['ece']:.4f}, Brier score "
                 f"{probabilities['brier']:.5f} ({probabilities['brier_of_prevalence']:.5f} for a constant)"
             )
-        return "\n".join([*lines, *pooled, NOTICE])
+        return "\n".join([*lines, *pooled, *self._look(), NOTICE])
+
+    def _look(self) -> list[str]:
+        """Where the report is, if there is one."""
+        page = self.folder / PAGE
+        return [f"to look at: {printable(page)}"] if page.is_file() else []
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class _Slices:
         skipped: axial slices dropped at the feet end.
         spacing_mm: voxel size along left, front, head.
         grid: the step to square slices.
-        images: of the slices, in order, ``float16 [size, size]``.
+        image: the slice of an index, ``float16 [size, size]``.
         masks: likewise, ``uint8 [size, size]``.
         truth: the label, ``uint8 [L, A, S]``.
     """
@@ -91,9 +99,23 @@ class _Slices:
     skipped: int
     spacing_mm: tuple[float, float, float]
     grid: SliceGrid
-    images: Iterator[np.ndarray]
+    image: Callable[[int], np.ndarray]
     masks: Iterator[np.ndarray]
     truth: np.ndarray = field(repr=False)
+
+    @property
+    def images(self) -> Iterator[np.ndarray]:
+        """Of the slices, in order."""
+        return map(self.image, self.indices)
+
+    def write_pictures(self, folder: Path, case: str, found: np.ndarray, *, whole: bool) -> None:
+        """Keep in an evaluation's folder what its report shows of the patient, with the prediction ``[L, A, S]``."""
+        path = case_path(folder, case)
+        make_folder(path.parent)
+        view = CaseView(
+            self.image, self.indices, self.grid, self.spacing_mm, found=found, truth=self.truth, whole=whole
+        )
+        write_case(path, view)
 
 
 def evaluate(
@@ -104,6 +126,7 @@ def evaluate(
     checkpoint: str = "best",
     device: str = "auto",
     batch_size: int | None = None,
+    report: bool = True,
 ) -> Evaluation:
     """Score the held-out patients of a run's fold; none of them was trained on, none chose the checkpoint.
 
@@ -111,7 +134,7 @@ def evaluate(
     (:mod:`lungseg.out_of_fold`); it takes no ``scans``, ``threshold`` or ``checkpoint``, which one fold does.
 
     Every measure is taken on the scan's own grid; tumour in skipped slices counts as not found.  Writes
-    ``RUN/evaluation/cases.csv`` (one row a patient) and ``summary.json``.
+    ``RUN/evaluation/cases.csv`` (one row a patient), ``summary.json``, and ``report.html`` for people to look at.
 
     Args:
         run: folder of a run.
@@ -121,6 +144,7 @@ def evaluate(
         checkpoint: ``best`` or ``last``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: slices at a time; None chooses by device.
+        report: whether ``report.html`` is made, with a viewer of every patient's slices.
 
     Raises:
         UsageError: an argument can not be meant, or ``run`` is no run.
@@ -145,7 +169,10 @@ def evaluate(
     measured: list[_Measured] = []
     problems: list[Problem] = []
     with folder_lock(run / FOLDER, stage=STAGE):
-        work = partial(_one_case, segmenter, manifest, tree, split, threshold)
+        # An older report must not stand beside newer numbers.
+        (run / FOLDER / PAGE).unlink(missing_ok=True)
+        pictures = run / FOLDER if report else None
+        work = partial(_one_case, segmenter, manifest, tree, split, threshold, pictures)
         for outcome in progress(run_cases(work, tasks, workers=1), what="evaluating", total=len(tasks), unit="patient"):
             if outcome.error is not None:
                 problems.append(outcome.error.problem)
@@ -174,6 +201,11 @@ def evaluate(
         }
         write_csv(run / FOLDER / CASES, scores)
         write_json(run / FOLDER / SUMMARY, summary)
+        if report:
+            content = evaluation_report(
+                scores, summary, run / FOLDER, title=f"Run {run.resolve().name}", metrics=[run / METRICS]
+            )
+            write_report(content, run / FOLDER)
     return Evaluation(tuple(scores), summary, run / FOLDER, tuple(problems))
 
 
@@ -198,7 +230,13 @@ class _Measured:
 
 
 def _one_case(
-    segmenter: Segmenter, manifest: Manifest, tree: Tree | None, split: Split, threshold: float, case: str
+    segmenter: Segmenter,
+    manifest: Manifest,
+    tree: Tree | None,
+    split: Split,
+    threshold: float,
+    pictures: Path | None,
+    case: str,
 ) -> _Measured:
     patient = _from_slices(manifest, case) if tree is None else _from_scans(tree, segmenter, manifest, split, case)
     volume, tally = MaskVolume(patient.truth.shape, patient.grid, threshold), SliceTally()
@@ -210,6 +248,8 @@ def _one_case(
         tally.add(image, mask, probability, pixel_mm, segmenter.config)
     below = int(np.count_nonzero(patient.truth[:, :, : patient.skipped]))
     gaps = manifest.slice_sets
+    if pictures is not None:
+        patient.write_pictures(pictures, case, volume.mask, whole=not gaps)
     score = score_case(case, patient.truth, volume.mask, patient.spacing_mm, skipped_voxels=below, slice_set=gaps)
     return _Measured(score, tally, [] if gaps else free_response(patient.truth, volume.probability, patient.spacing_mm))
 
@@ -226,7 +266,7 @@ def _from_slices(manifest: Manifest, case: str) -> _Slices:
         skipped=record.skipped,
         spacing_mm=record.las_spacing_mm,
         grid=SliceGrid.of(record.las_shape, record.las_spacing_mm, size),
-        images=(read(image_name(z), np.float16) for z in record.slices),
+        image=lambda z: read(image_name(z), np.float16),
         masks=(read(mask_name(z), np.uint8) for z in record.slices),
         truth=native_truth(manifest, case),
     )
@@ -252,7 +292,7 @@ def _from_scans(tree: Tree, segmenter: Segmenter, manifest: Manifest, split: Spl
         skipped=skipped,
         spacing_mm=(x, y, z),
         grid=grid,
-        images=(slice_image(las, index, grid, segmenter.config) for index in indices),
+        image=lambda index: slice_image(las, index, grid, segmenter.config),
         masks=(slice_mask(truth, index, grid) for index in indices),
         truth=truth,
     )

@@ -70,6 +70,15 @@ def test_only_the_held_out_patients_are_scored_and_written(folder: Path) -> None
     assert "not to be compared" in str(evaluation) and NOTICE in str(evaluation)
 
 
+def test_the_report_names_every_patient_and_follows_the_numbers(folder: Path) -> None:
+    page = folder / "run" / "evaluation" / "report.html"
+    said = str(evaluate(folder / "run", device="cpu"))
+    text = page.read_text("utf-8")
+    assert "report.html" in said and NOTICE in text and all(case in text for case in HELD_OUT)
+    assert "Missed: nothing of" in text and "1 patient failed, and why" in text
+    assert "report.html" not in str(evaluate(folder / "run", device="cpu", report=False)) and not page.exists()
+
+
 def test_slices_scans_and_predict_with_score_give_the_same_numbers(folder: Path, tmp_path: Path) -> None:
     from_slices = evaluate(folder / "run", device="cpu")
     from_scans = evaluate(folder / "run", scans=folder / "root", device="cpu")

@@ -14,8 +14,8 @@ from lungseg.files import machine_error
 
 from .picture import Picture
 
-_LOSSES = (("train_loss", "training"), ("val_loss", "validation"))
-_DICES = (("val_dice", "Dice, mean of patients"), ("val_soft_dice_pooled", "soft Dice, all pixels pooled"))
+LOSS_LINES = (("train_loss", "training"), ("val_loss", "validation"))
+DICE_LINES = (("val_dice", "Dice, mean of patients"), ("val_soft_dice_pooled", "soft Dice, all pixels pooled"))
 _COLOURS = ("#0072b2", "#d55e00")  # blue and vermillion of Okabe and Ito's palette
 
 
@@ -31,11 +31,11 @@ def training_curves(metrics_csv: str | Path, out: str | Path | None = None) -> P
         UsageError: there is no such file.
         DataError: it holds no epoch, or a cell that is no number.
     """
-    values = _read(Path(metrics_csv))
+    values = read_metrics(metrics_csv)
     figure = Picture(figsize=(8, 3.2), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw(left, values, _LOSSES, "loss")
-    _draw(right, values, _DICES, "validation Dice")
+    _draw(left, values, LOSS_LINES, "loss")
+    _draw(right, values, DICE_LINES, "validation Dice")
     # A little beyond 0 and 1, so that a marker on the edge is whole.
     right.set_ylim(-0.03, 1.03)
     if out is not None:
@@ -43,9 +43,15 @@ def training_curves(metrics_csv: str | Path, out: str | Path | None = None) -> P
     return figure
 
 
-def _read(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """(epoch, value) of each column, rising by epoch; cells without a number left out."""
-    wanted = [name for name, _ in (*_LOSSES, *_DICES)]
+def read_metrics(metrics_csv: str | Path) -> dict[str, list[tuple[float, float]]]:
+    """(epoch, value) of each column of a run's ``metrics.csv``, rising by epoch; cells without a number left out.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it holds no epoch, or a cell that is no number.
+    """
+    path = Path(metrics_csv)
+    wanted = [name for name, _ in (*LOSS_LINES, *DICE_LINES)]
     values: dict[str, list[tuple[float, float]]] = {name: [] for name in wanted}
     try:
         with open(path, encoding="utf-8", newline="") as file:
