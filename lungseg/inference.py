@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import torch
 
 from .checkpoint import FOLDER, load_model
 from .config import PreprocessConfig
-from .device import autocast, pick_device
+from .device import pick_device
 from .errors import DataError, IntegrityError, UsageError
 from .export import CHECKPOINTS, SUFFIX, load_network
 from .files import sha256_of
+from .forward import Forward, forward_of
 from .geometry import SliceGrid, slice_to_las
 from .manifest import settings_from
 from .unet import UNet
@@ -104,9 +106,11 @@ class Segmenter:
         rest = iter(slices)
         while batch := list(islice(rest, self.batch_size)):
             image = torch.from_numpy(np.stack(batch))[:, None].to(self.device, torch.float32)
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                logits = self.net(image.contiguous(memory_format=torch.channels_last))
-            yield from logits.float().sigmoid()[:, 0].cpu().numpy()
+            yield from self._forward(image).sigmoid()[:, 0].cpu().numpy()
+
+    @cached_property
+    def _forward(self) -> Forward:
+        return forward_of(self.net, self.device, self.precision)
 
 
 class MaskVolume:
