@@ -18,9 +18,9 @@ from .config import Recipe
 from .crossval_folder import fold_folder, is_crossval, is_done
 from .device import pick_device
 from .errors import LungsegError, Problem, TrainingError, UsageError
-from .evaluate import _check_unseen
 from .executor import cores, run_cases
 from .files import folder_lock
+from .leakage import check_unseen
 from .manifest import Manifest
 from .out_of_fold import CrossValidation, score_folds
 from .run_folder import CONFIG, SPLITS
@@ -187,7 +187,7 @@ def audit(manifest: Manifest, folds: Sequence[Fold]) -> None:
         DataError: a scan that a fold holds out is one that it trains on, under whatever name.
     """
     for number, fold in enumerate(folds):
-        _check_unseen(manifest, Split(number, fold.train, (), fold.val, tuple(folds), ""))
+        check_unseen(manifest, Split(number, fold.train, (), fold.val, tuple(folds), ""))
 
 
 def folds_named(folds: str | Sequence[int], n_folds: int) -> list[int]:

@@ -20,6 +20,7 @@ from .files import folder_lock, make_folder, write_json
 from .froc import free_response, froc_curve
 from .geometry import SliceGrid, to_las
 from .inference import MaskVolume, Segmenter, check_threshold
+from .leakage import check_scan_unseen, check_unseen, evenly
 from .manifest import TUMOUR, CaseRecord, Manifest, image_name, mask_name
 from .nifti import read_label, read_scan
 from .pairs import check_pair
@@ -163,7 +164,7 @@ def evaluate(
     split = Split.read(run / SPLITS)
     manifest = Manifest.read(processed_folder(run))
     _check_settings(manifest, segmenter)
-    _check_unseen(manifest, split)
+    check_unseen(manifest, split)
     tree = None if scans is None else read_tree(scans)
     tasks = {case: case for case in split.held_out}
     measured: list[_Measured] = []
@@ -278,15 +279,14 @@ def _from_scans(tree: Tree, segmenter: Segmenter, manifest: Manifest, split: Spl
         raise DataError.of("no-label", "has no label to be scored against", file=case.image, case=name)
     scan, label = read_scan(case.image), read_label(case.label)
     check_pair(scan, label)
-    seen = _trained_on(manifest, split).get(scan.hash)
-    if seen is not None:
-        raise DataError(_leak(name, seen))
     las, affine, _ = to_las(scan.voxels, scan.affine)
     truth = to_las(label.voxels, scan.affine)[0]
     x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
     skipped = skipped_slices(las, (x, y, z), segmenter.config)
     grid = SliceGrid.of(las.shape, (x, y, z), segmenter.config.size)
     indices = tuple(range(skipped, las.shape[2]))
+    some = (slice_image(las, index, grid, segmenter.config) for index in evenly(indices))
+    check_scan_unseen(name, scan.hash, some, manifest, split)
     return _Slices(
         indices=indices,
         skipped=skipped,
@@ -330,24 +330,3 @@ def _check_settings(manifest: Manifest, segmenter: Segmenter) -> None:
             mend="Preprocess again with the settings of the run, or train again.",
             stage=STAGE,
         )
-
-
-def _trained_on(manifest: Manifest, split: Split) -> dict[str, str]:
-    """Patients that decided the weights, by the hash of their scan's file."""
-    known = (name for name in (*split.train, *split.inner_val) if name in manifest.cases)
-    hashes = ((manifest.cases[name].source.get("image_hash"), name) for name in known)
-    return {str(hash_): name for hash_, name in hashes if hash_}
-
-
-def _check_unseen(manifest: Manifest, split: Split) -> None:
-    """No held-out scan may be one that was trained on, under whatever name."""
-    trained = _trained_on(manifest, split)
-    for case in split.held_out:
-        seen = trained.get(str(manifest.record(case).source.get("image_hash")))
-        if seen is not None:
-            raise DataError(_leak(case, seen), STAGE)
-
-
-def _leak(case: str, seen: str) -> Problem:
-    mend = "Take one of the two out of the data and train again: a patient seen in training must not be scored."
-    return Problem("leak", f"is the same scan as {seen}, which was trained on", "", "", mend, case=case)

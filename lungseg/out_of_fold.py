@@ -27,10 +27,11 @@ from .case_score import CaseScore, score_case
 from .checkpoint import BEST, FOLDER, load_checkpoint
 from .crossval_folder import Chosen, fold_folder, is_done
 from .errors import NOTICE, DataError, LungsegError, Problem, TrainingError, UsageError
-from .evaluate import CASES, SUMMARY, WHY_NOT_DICE, Evaluation, _check_unseen, _from_slices, native_truth
+from .evaluate import CASES, SUMMARY, WHY_NOT_DICE, Evaluation, _from_slices, native_truth
 from .evaluate import FOLDER as EVALUATION
 from .files import atomic_write, folder_lock, sha256_of, write_json
 from .inference import Segmenter
+from .leakage import check_unseen
 from .manifest import Manifest
 from .metrics import dice_of_counts
 from .patient_summary import over_patients
@@ -216,7 +217,7 @@ def checked_fold(run: Path, number: int, planned: Fold, manifest: Manifest) -> _
             mend="Preprocess as before, or cross-validate into another folder.",
             stage=STAGE,
         )
-    _check_unseen(manifest, split)
+    check_unseen(manifest, split)
     return _Fold(number, folder, split.held_out, sha256_of(folder / FOLDER / BEST))
 
 
