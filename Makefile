@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint format notebooks images bench-demo bench-real test-extras clean
+.PHONY: help setup demo test lint format notebooks images bench-demo bench-real bench-crossval test-extras clean
 
 help:
 	@echo "make demo       the whole pipeline on the embedded sample, into demo/"
@@ -13,6 +13,7 @@ help:
 	@echo "make notebooks  run the notebooks on the sample and store their outputs"
 	@echo "make images     make every picture and animation of images/ again"
 	@echo "make bench-demo  measure the demo and write the figures into README.md"
+	@echo "make bench-crossval OUT=FOLDER [SLICES=TREE] [EPOCHS=40]  cross-validation of the sample, or of stacks of slices"
 	@echo "make bench-real VOLUMES=TREE SLICES=TREE OUT=FOLDER [MINUTES=20]  the pipeline on real CT, measured"
 
 $(READY): requirements.txt pyproject.toml
@@ -52,6 +53,11 @@ MINUTES := 20
 bench-real: setup
 	bash benchmarks/real_data.sh $(VOLUMES) $(SLICES) $(OUT) $(MINUTES)
 	$(BIN)/python benchmarks/figures.py real $(OUT)
+
+EPOCHS := 40
+bench-crossval: setup
+	bash benchmarks/crossval.sh $(if $(SLICES),slices $(SLICES) $(OUT) $(EPOCHS),sample $(OUT))
+	$(BIN)/python benchmarks/figures.py crossval $(OUT)
 
 # Albumentations brings a headless OpenCV, which must not stand beside opencv-python: an environment of its own.
 EXTRAS := .venv-extras

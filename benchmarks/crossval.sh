@@ -39,8 +39,8 @@ case ${1:-} in
     mkdir -p "$out"
     run verify "$tree" --json "$out/verify.json"
     # The slices were counted from the 31st of each scan on: there is none left to skip.
-    run preprocess "$tree" "$out/slices" --skip-slices 0
-    run crossval "$out/slices" "$out/run" --splits "$tree/splits_final.json" --recipe demo --epochs "$epochs" --slice-sets
+    run preprocess "$tree" "$out/slices" --skip-slices 0 --slice-sets
+    run crossval "$out/slices" "$out/run" --splits "$tree/splits_final.json" --recipe demo --epochs "$epochs"
     ;;
   *) usage ;;
 esac

@@ -2,6 +2,7 @@
 
     python benchmarks/figures.py demo [OUT]      run `lungseg demo` in an empty folder (OUT is kept) and measure it
     python benchmarks/figures.py real OUT        collect what benchmarks/real_data.sh has written to OUT
+    python benchmarks/figures.py crossval OUT    collect what benchmarks/crossval.sh has written to OUT
     python benchmarks/figures.py write           write the tables of benchmarks/results/ into README.md again
 
 Each measurement is a file of `benchmarks/results/` with its machine, its data and its date.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import datetime
 import json
 import os
@@ -29,6 +31,7 @@ from lungseg.files import atomic_write, write_json
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
+LIMITS = "most slices show tumour (84 %), HU put back from 8 bits, gaps between slices"
 LUNGSEG = Path(sys.executable).with_name("lungseg")
 
 
@@ -113,7 +116,7 @@ def real(out: Path) -> None:
         "real_data",
         {
             "what": "46 patients of Task06_Lung as sets of slices, fold 0 of nnU-Net's folds held out; two whole CTs",
-            "limits": "most slices show tumour (84 %), HU put back from 8 bits, gaps between slices",
+            "limits": LIMITS,
             "recipe": summary["model"]["recipe"],
             "training_minutes": round(config["finished"]["minutes"], 1),
             "epochs": config["finished"]["epochs"],
@@ -122,6 +125,54 @@ def real(out: Path) -> None:
             "whole_scans": [{key: case[key] for key in ("case", "dice", "truth_ml", "predicted_ml")} for case in whole],
         },
     )
+
+
+def crossval(out: Path) -> None:
+    """Collect the figures of a finished benchmarks/crossval.sh, of the sample or of slice sets."""
+    summary = json.loads((out / "run/evaluation/summary.json").read_text())
+    folds = [json.loads((out / f"run/folds/{number}/config.json").read_text()) for number in summary["folds_scored"]]
+    with open(out / "run/evaluation/cases.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    real = summary["slice_sets"]
+    tuned, plain = summary["tuned"]["calibration"], summary["calibration"]
+    _record(
+        "crossval_slices" if real else "crossval_sample",
+        {
+            "what": f"{len(rows)} patients of Task06_Lung as sets of slices, nnU-Net's folds"
+            if real
+            else f"{len(rows)} synthetic patients of `lungseg sample`, {len(folds)} folds",
+            **({"limits": LIMITS} if real else {}),
+            "recipe": summary["model"]["recipe"],
+            "epochs": folds[0]["recipe"]["epochs"],
+            "minutes_a_fold": [round(fold["finished"]["minutes"], 1) for fold in folds],
+            "precision": folds[0]["machine"]["precision"],
+            **_scores(summary),
+            "tuned": {
+                **{name: summary["tuned"][name] for name in ("dice_mean", "dice_interval", "dice_median", "missed")},
+                "gain_in_dice": summary["tuned"]["gain_in_dice"],
+            },
+            "predict_uses": summary["predict_uses"],
+            "measures": summary["measures"],
+            "slices": summary["slices"],
+            **({} if real else {"lesions": summary["lesions"]["all"]}),
+            "calibration": {
+                name: {key: values[key] for key in ("temperature", "ece", "brier", "brier_of_prevalence", "log_loss")}
+                for name, values in (("plain", plain), ("nested", tuned))
+            },
+            "dice_by_fold": {
+                str(number): _mean([float(row["dice"]) for row in rows if row["fold"] == str(number)])
+                for number in summary["folds_scored"]
+            },
+            "cases": [
+                {"case": row["case"], "fold": int(row["fold"]), "dice": float(row["dice"]),
+                 "tuned_dice": float(row["tuned_dice"])} for row in rows
+            ],
+        },
+    )  # fmt: skip
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 6)
 
 
 def _scores(summary: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +193,14 @@ def _record(name: str, values: dict[str, Any]) -> None:
 def write() -> None:
     """Put the tables of all results between their markers in README.md."""
     text = README.read_text("utf-8")
-    for name, table in (("demo", _demo_table), ("real_data", _real_table), ("recipes", _recipes_table)):
+    tables: dict[str, Any] = {
+        "demo": _demo_table,
+        "real_data": _real_table,
+        "crossval_slices": _crossval_table,
+        "crossval_sample": _crossval_table,
+        "recipes": _recipes_table,
+    }
+    for name, table in tables.items():
         path = RESULTS / f"{name}.json"
         if name == "recipes" or path.is_file():
             content = table({} if name == "recipes" else json.loads(path.read_text()))
@@ -190,6 +248,37 @@ def _real_table(values: dict[str, Any]) -> str:
     return _table(head, rows.items()) + f"\n{_source(values)}, by `benchmarks/real_data.sh`. {values['what']}.\n"
 
 
+def _crossval_table(values: dict[str, Any]) -> str:
+    tuned, slices, settings = values["tuned"], values["slices"], values["predict_uses"]
+    gain, (low, high) = tuned["gain_in_dice"]["mean"], tuned["gain_in_dice"]["interval"]
+    rows = {
+        "mean Dice, threshold 0.5, nothing dropped (95 % interval)": _dice(values),
+        "the same, settings chosen on the other folds": f"{_dice(tuned)}; gain {gain:+.3f} ({low:+.3f} to {high:+.3f})",
+        "median Dice; missed": f"{values['dice_median']:.2f}; {values['missed']}",
+        "mean Dice by fold": ", ".join(f"{dice:.2f}" for dice in values["dice_by_fold"].values()),
+        "slices with tumour in which some was found": f"{slices['found']:,} of {slices['with_tumour']:,}",
+    }
+    if "lesions" in values:
+        measures, lesions = values["measures"], values["lesions"]
+        distance = measures["hd95_mm"]
+        rows["surface Dice at 2 mm; median Hausdorff 95 %"] = (
+            f"{measures['nsd_2mm']['mean']:.2f}; {distance['median']:.1f} mm"
+        )
+        rows["lesions found; false positives a scan"] = (
+            f"{lesions['found']} of {lesions['true']}; {lesions['false_positives_per_scan']:.2f}"
+        )
+    errors = [values["calibration"][name]["ece"] for name in ("plain", "nested")]
+    rows["calibration error near the lungs, without and with temperature"] = " and ".join(f"{e:.4f}" for e in errors)
+    rows["`predict` then uses"] = (
+        f"threshold {settings['threshold']:g}, smallest {settings['smallest_ml']:g} ml, "
+        f"temperature {settings['temperature']:.2f}"
+    )
+    minutes = values["minutes_a_fold"]
+    head = (f"recipe `{values['recipe']}`, {min(minutes):.0f} to {max(minutes):.0f} minutes a fold", values["what"])
+    limits = f" Limits: {values['limits']}." if "limits" in values else ""
+    return _table(head, rows.items()) + f"\n{_source(values)}, by `benchmarks/crossval.sh`.{limits}\n"
+
+
 def _recipes_table(_: dict[str, Any]) -> str:
     from lungseg.unet import UNet, parameter_count
 
@@ -212,13 +301,13 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("demo", "real", "write"))
+    parser.add_argument("what", choices=("demo", "real", "crossval", "write"))
     parser.add_argument("out", nargs="?", type=Path)
     args = parser.parse_args()
-    if args.what == "real":
+    if args.what in ("real", "crossval"):
         if args.out is None:
-            parser.error("name the folder that benchmarks/real_data.sh has written")
-        real(args.out)
+            parser.error("name the folder that the script of benchmarks/ has written")
+        {"real": real, "crossval": crossval}[args.what](args.out)
     elif args.what == "demo":
         demo(args.out)
     else:

@@ -61,6 +61,12 @@ class LogitHistogram:
             histogram.counts[:, place] = without, with_tumour
         return histogram
 
+    def scaled(self, temperature: float) -> LogitHistogram:
+        """The same pixels, their logits divided by ``temperature``; each bin moves as a whole, by its middle."""
+        place = np.floor((_LOGITS / temperature + LARGEST_LOGIT) * _BINS_PER_LOGIT).clip(0, LOGIT_BINS - 1)
+        moved = [np.bincount(place.astype(np.int64), row, LOGIT_BINS) for row in self.counts]
+        return LogitHistogram(np.rint(moved).astype(np.int64))
+
     def __add__(self, other: LogitHistogram) -> LogitHistogram:
         return LogitHistogram(self.counts + other.counts)
 

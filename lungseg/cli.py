@@ -167,9 +167,6 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--n-folds", type=_count(2), help="folds that the patients are split into (5)")
     sub.add_argument("--splits", metavar="FILE", help="nnU-Net's splits_final.json, or the splits.json of another run")
     sub.add_argument("--folds", default="all", metavar="all|0,1,...", help="which to train now (all)")
-    sub.add_argument(
-        "--slice-sets", action=argparse.BooleanOptionalAction, help="stacks have gaps: no distances, volumes, lesions"
-    )
     _training(sub, device="auto, cpu, cuda or mps; cuda:0,cuda:1 train a fold each (auto: all GPUs)", minutes="a fold")
 
     sub = command("evaluate", _evaluate, "score the held-out patients of a run's fold, or of all its folds")
@@ -292,7 +289,6 @@ def _crossval(args: argparse.Namespace) -> int:
         n_folds=args.n_folds,
         splits=args.splits,
         folds=args.folds,
-        slice_sets=args.slice_sets,
         **_training_settings(args),
     )
     print(evaluation)

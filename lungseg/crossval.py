@@ -16,13 +16,13 @@ from . import crossval_folder as folder_of
 from .augment import Augment
 from .config import Recipe
 from .crossval_folder import fold_folder, is_crossval, is_done
+from .crossval_score import CrossValidation, score_folds
 from .device import pick_device
 from .errors import LungsegError, Problem, TrainingError, UsageError
 from .executor import cores, run_cases
 from .files import folder_lock
 from .leakage import check_unseen
 from .manifest import Manifest
-from .out_of_fold import CrossValidation, score_folds
 from .run_folder import CONFIG, SPLITS
 from .splits import Fold, Split, make_split
 from .train import CUSTOM, DEFAULT_FOLDS, base_recipe, check_limits, check_recipe, refuse_inside, train
@@ -37,7 +37,6 @@ def crossval(
     n_folds: int | None = None,
     splits: str | Path | None = None,
     folds: str | Sequence[int] = "all",
-    slice_sets: bool | None = None,
     recipe: str | Recipe | None = None,
     loss: str | None = None,
     epochs: int | None = None,
@@ -62,7 +61,7 @@ def crossval(
     would have had.  A fold whose training diverges is named, and the others go on.
 
     The scores over all patients are in ``RUN/evaluation``; threshold, smallest kept component and temperature are
-    chosen on them (see :mod:`lungseg.out_of_fold`), and ``predict(RUN, ...)`` uses the mean of the folds with these.
+    chosen on them (see :mod:`lungseg.crossval_score`), and ``predict(RUN, ...)`` uses the mean of the folds with these.
 
     Args:
         processed: folder that ``preprocess`` wrote.
@@ -70,8 +69,6 @@ def crossval(
         n_folds: folds that the patients are parted into (default 5).
         splits: a file with the folds, such as nnU-Net's ``splits_final.json``.
         folds: which to train now: ``"all"``, ``"0,2"`` or numbers; those trained before are kept and scored too.
-        slice_sets: whether the stacks have gaps, so that distances, volumes and lesions are left out and no component
-            is dropped by its volume; None is what was given before, at first False.
         recipe, loss, epochs, augment, inner_val, early_stop, seed, batch_size, learning_rate, precision: as for
             :func:`~lungseg.train.train`, the same for each fold.  What is left at None is what the run was started
             with.
@@ -129,8 +126,6 @@ def crossval(
             folder_of.refuse_other(run, config, planned)
         else:
             folder_of.begin(run, config, planned, source, processed)
-        if slice_sets is not None:
-            folder_of.write_slice_sets(run, slice_sets)
         options = {
             **limits,
             "recipe": chosen,

@@ -106,19 +106,11 @@ def read_crossval(run: str | Path) -> dict[str, Any]:
 
 
 def begin(run: Path, config: dict[str, Any], folds: Sequence[Fold], source: str, processed: Path) -> None:
-    """Write what a run starts with; crossval.json last, because it says that there is a run.
-
-    ``slice_sets`` in it, whether the stacks have gaps, decides how patients are measured, and may be changed.
-    """
+    """Write what a run starts with; crossval.json last, because it says that there is a run."""
     listed = [{"train": list(fold.train), "val": list(fold.val)} for fold in folds]
     write_json(run / SPLITS, {"version": VERSION, "source": source, "folds": listed})
     way = os.path.relpath(processed.resolve(), run.resolve())
-    write_json(run / CROSSVAL, {**config, "processed": Path(way).as_posix(), "slice_sets": False, "chosen": None})
-
-
-def write_slice_sets(run: Path, slice_sets: bool) -> None:
-    """Record whether the stacks have gaps."""
-    write_json(run / CROSSVAL, {**read_crossval(run), "slice_sets": slice_sets})
+    write_json(run / CROSSVAL, {**config, "processed": Path(way).as_posix(), "chosen": None})
 
 
 def refuse_other(run: Path, config: dict[str, Any], folds: Sequence[Fold]) -> None:

@@ -132,7 +132,7 @@ def evaluate(
     """Score the held-out patients of a run's fold; none of them was trained on, none chose the checkpoint.
 
     Of a cross-validated run the patients of all folds are scored, each by the network that never saw it
-    (:mod:`lungseg.out_of_fold`); it takes no ``scans``, ``threshold`` or ``checkpoint``, which one fold does.
+    (:mod:`lungseg.crossval_score`); it takes no ``scans``, ``threshold`` or ``checkpoint``, which one fold does.
 
     Every measure is taken on the scan's own grid; tumour in skipped slices counts as not found.  Writes
     ``RUN/evaluation/cases.csv`` (one row a patient), ``summary.json``, and ``report.html`` for people to look at.
@@ -157,9 +157,9 @@ def evaluate(
     check_threshold(threshold)
     if is_crossval(run):
         _refuse_of_folds(run, scans=scans is not None, threshold=threshold != 0.5, checkpoint=checkpoint != "best")
-        from .out_of_fold import score_folds  # which needs this module
+        from .crossval_score import score_folds  # which needs this module
 
-        return score_folds(run, device=device, batch_size=batch_size)
+        return score_folds(run, device=device, batch_size=batch_size, report=report)
     segmenter = Segmenter.load(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
     split = Split.read(run / SPLITS)
     manifest = Manifest.read(processed_folder(run))
@@ -239,7 +239,7 @@ def _one_case(
     pictures: Path | None,
     case: str,
 ) -> _Measured:
-    patient = _from_slices(manifest, case) if tree is None else _from_scans(tree, segmenter, manifest, split, case)
+    patient = from_slices(manifest, case) if tree is None else _from_scans(tree, segmenter, manifest, split, case)
     volume, tally = MaskVolume(patient.truth.shape, patient.grid, threshold), SliceTally()
     pixel_mm = patient.grid.pixel_mm(patient.spacing_mm)
     images, ahead = tee(patient.images)  # the network is ahead by one batch
@@ -255,7 +255,12 @@ def _one_case(
     return _Measured(score, tally, [] if gaps else free_response(patient.truth, volume.probability, patient.spacing_mm))
 
 
-def _from_slices(manifest: Manifest, case: str) -> _Slices:
+def from_slices(manifest: Manifest, case: str) -> _Slices:
+    """A labelled case of a preprocessed folder.
+
+    Raises:
+        DataError, IntegrityError: it is unknown, has no label, or is damaged (of a slice, when that is read).
+    """
     record, folder = manifest.record(case), manifest.root / case
     size = manifest.config.size
 

@@ -25,7 +25,7 @@ FORMAT = 1
 CONFIG, SPLITS, METRICS, CURVES = "config.json", "splits.json", "metrics.csv", "curves.png"
 CROSSVAL = "crossval.json"  # in place of config.json, where the folds are run folders below
 # What may differ when a run goes on: where the data lie, which machine it is, and what was not known before the end.
-NOT_DECIDING = ("lungseg", "processed", "machine", "finished", "chosen", "slice_sets")
+NOT_DECIDING = ("lungseg", "processed", "machine", "finished", "chosen")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Threshold and smallest kept component, chosen on out-of-fold predictions: by the mean Dice of patients.
+"""Settings chosen on out-of-fold predictions: threshold and smallest component by mean Dice, temperature by likelihood.
 
 Nested: the setting that a patient is reported with is chosen on the patients of the other folds alone
 (Varma and Simon, "Bias in error estimation when using cross-validation for model selection", BMC Bioinformatics 2006).
@@ -7,11 +7,12 @@ Nested: the setting that a patient is reported with is chosen on the patients of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cc3d
 import numpy as np
 
+from .calibration import LogitHistogram, fit_temperature, total
 from .components import CONNECTIVITY, bounding_box
 from .metrics import dice_of_counts
 from .postprocess import PostProcessing, smallest_voxels
@@ -105,15 +106,53 @@ def choose(cases: Iterable[CaseCounts]) -> PostProcessing:
     return PostProcessing(threshold=threshold, smallest_ml=smallest)
 
 
-def choose_nested(folds: Mapping[int, Sequence[CaseCounts]]) -> dict[int, PostProcessing]:
+@dataclass(frozen=True)
+class Choice:
+    """What the held-out patients of one fold bring to a choice.
+
+    Args:
+        counts: of each patient.
+        histograms: of each patient's logits.
+    """
+
+    counts: tuple[CaseCounts, ...]
+    histograms: tuple[LogitHistogram, ...]
+
+
+def choose_on(folds: Iterable[Choice]) -> PostProcessing:
+    """Threshold, smallest component and temperature that are best on all patients of ``folds``, at least one."""
+    folds = list(folds)
+    chosen = choose(case for fold in folds for case in fold.counts)
+    pooled = total([histogram for fold in folds for histogram in fold.histograms])
+    return replace(chosen, temperature=round(fit_temperature(pooled), 4))
+
+
+def choose_nested(folds: Mapping[int, Choice]) -> dict[int, PostProcessing]:
     """For each fold the setting that is chosen on the patients of all *other* folds.
 
     Args:
-        folds: counts of the held-out patients by fold.
+        folds: the held-out patients by fold.
 
     Returns:
         Setting by fold; none where there are fewer than two folds, because nobody is left to choose on.
     """
     if len(folds) < 2:
         return {}
-    return {fold: choose(case for other, cases in folds.items() if other != fold for case in cases) for fold in folds}
+    return {fold: choose_on(choice for other, choice in folds.items() if other != fold) for fold in folds}
+
+
+def choose_all(folds: Mapping[int, Choice], *, mask: bool, temperature: bool) -> PostProcessing:
+    """The setting for new patients, chosen on all there are.
+
+    Args:
+        folds: the held-out patients by fold.
+        mask: whether choosing threshold and smallest component paid when it was nested; they stay plain otherwise.
+        temperature: likewise for the temperature.
+    """
+    chosen = choose_on(folds.values())
+    plain = PostProcessing()
+    return PostProcessing(
+        threshold=chosen.threshold if mask else plain.threshold,
+        smallest_ml=chosen.smallest_ml if mask else plain.smallest_ml,
+        temperature=chosen.temperature if temperature else plain.temperature,
+    )

@@ -140,3 +140,12 @@ def test_the_constant_that_is_right_on_average_has_the_brier_score_of_prevalence
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         LogitHistogram.of(np.zeros(3), np.zeros(4))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.7])
+def test_a_scaled_histogram_judges_as_the_temperature_does(temperature: float) -> None:
+    histogram = LogitHistogram.of(*pixels(5))
+    scaled = histogram.scaled(temperature)
+    assert scaled.pixels == histogram.pixels and scaled.tumour_pixels == histogram.tumour_pixels
+    for measure in (log_loss, brier_score, expected_calibration_error):
+        assert measure(scaled) == pytest.approx(measure(histogram, temperature), abs=2e-3)

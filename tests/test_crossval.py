@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ import pytest
 import lungseg.fitting
 from lungseg.config import Recipe
 from lungseg.crossval import crossval, devices_named, folds_named
+from lungseg.crossval_score import CrossValidation
 from lungseg.errors import DataError, LungsegError, MachineError, TrainingError, UsageError
 from lungseg.evaluate import evaluate
 from lungseg.files import folder_lock
-from lungseg.out_of_fold import CrossValidation
+from lungseg.manifest import Manifest
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess
 from lungseg.train import train
@@ -110,6 +112,14 @@ def test_plain_and_tuned_figures_have_intervals(done: CrossValidation) -> None:
     assert "chosen on the other folds" in str(done) and "predict uses 3 folds" in str(done)
 
 
+def test_the_report_shows_every_patient_with_its_fold_and_the_tuned_figure(run: Path) -> None:
+    page = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert all(f"lung_{number:03d}" in page for number in range(1, 7))
+    assert "chosen on the other folds" in page
+    evaluate(run, device="cpu", report=False)
+    assert not (run / "evaluation" / "report.html").exists()
+
+
 def test_evaluate_gives_the_same_again(done: CrossValidation, run: Path) -> None:
     before = (run / "evaluation" / "cases.csv").read_bytes()
     shutil.rmtree(run / "evaluation")
@@ -173,8 +183,8 @@ def test_killed_in_the_second_fold_it_goes_on_to_the_same_result(
 
 
 def test_a_finished_run_is_left_as_it_is(done: CrossValidation, run: Path) -> None:
-    before = tree_bytes(run)
     assert started(run.parent / "slices", run).cases == done.cases
+    before = tree_bytes(run)  # with the folder's name in the report
     assert crossval(run.parent / "slices", run, device="cpu").cases == done.cases  # settings as recorded
     assert tree_bytes(run) == before
 
@@ -234,14 +244,15 @@ def test_a_fold_that_diverges_is_named_and_the_others_go_on(
 
 
 def test_of_slice_sets_neither_volumes_nor_components_are_spoken_of(run: Path) -> None:
-    evaluation = crossval(run.parent / "slices", run, slice_sets=True, device="cpu")
+    manifest = Manifest.read(run.parent / "slices")
+    replace(manifest, slice_sets=True).write()
+    evaluation = evaluate(run, device="cpu")
     assert evaluation.summary["slice_sets"] and "gaps" in str(evaluation)
     assert not {"hd95_mm", "truth_ml", "tuned_predicted_ml"} & set(rows_of(run)[0])
     settings = [evaluation.summary["predict_uses"], *evaluation.summary["tuned"]["settings_by_fold"].values()]
     assert {setting["smallest_ml"] for setting in settings} == {0.0}
-    assert evaluate(run, device="cpu").summary["slice_sets"]  # as it was told
-    again = crossval(run.parent / "slices", run, slice_sets=False, device="cpu")
-    assert not again.summary["slice_sets"] and "hd95_mm" in rows_of(run)[0]
+    manifest.write()
+    assert not evaluate(run, device="cpu").summary["slice_sets"] and "hd95_mm" in rows_of(run)[0]
 
 
 # Leaks

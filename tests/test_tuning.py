@@ -8,10 +8,21 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from lungseg.calibration import LogitHistogram
 from lungseg.metrics import dice
-from lungseg.postprocess import drop_small
+from lungseg.postprocess import PLAIN, drop_small
 from lungseg.probability_map import level_above, levels_of
-from lungseg.tuning import SMALLEST_ML, THRESHOLDS, CaseCounts, choose, choose_nested, count
+from lungseg.tuning import (
+    SMALLEST_ML,
+    THRESHOLDS,
+    CaseCounts,
+    Choice,
+    choose,
+    choose_all,
+    choose_nested,
+    choose_on,
+    count,
+)
 
 VOXEL_ML = 0.02
 SETTINGS = (0.25, 0.5, 0.75)
@@ -78,18 +89,36 @@ def test_without_a_gain_nothing_is_changed() -> None:
 
 def test_a_fold_takes_no_part_in_choosing_its_own_setting() -> None:
     """Planted: fold 0 alone would be best at 0.25, all the others at 0.75, and together 0.25 wins."""
+    sure = sure_of(8.0)  # right in three of four pixels, and far too sure of it
     folds = {
-        0: [counted("a", 1.0, 0.0, 0.0), counted("b", 1.0, 0.0, 0.0)],
-        1: [counted("c", 0.4, 0.4, 0.5)],
-        2: [counted("d", 0.4, 0.4, 0.5)],
+        0: Choice((counted("a", 1.0, 0.0, 0.0), counted("b", 1.0, 0.0, 0.0)), (sure, sure)),
+        1: Choice((counted("c", 0.4, 0.4, 0.5),), (sure_of(1.0),)),
+        2: Choice((counted("d", 0.4, 0.4, 0.5),), (sure_of(1.0),)),
     }
-    assert choose(case for cases in folds.values() for case in cases).threshold == 0.25
+    everyone = choose_on(folds.values())
+    assert everyone.threshold == 0.25 and everyone.temperature > 2
     nested = choose_nested(folds)
     assert {fold: setting.threshold for fold, setting in nested.items()} == {0: 0.75, 1: 0.25, 2: 0.25}
+    assert nested[0].temperature == pytest.approx(1 / np.log(3), rel=0.02) and nested[1].temperature > 2
     # Whatever fold 0's patients say, its setting stays.
     for values in ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.3, 0.2, 0.1)):
-        assert choose_nested({**folds, 0: [counted("a", *values)]})[0] == nested[0]
+        assert choose_nested({**folds, 0: Choice((counted("a", *values),), (sure_of(3.0),))})[0] == nested[0]
+
+
+def sure_of(logit: float) -> LogitHistogram:
+    """A network that gives this logit or its opposite, and is right in three of four pixels."""
+    given = 1 / (1 + np.exp(-np.repeat([logit, -logit], 400)))
+    truth = np.tile([1, 1, 1, 0], 200) == np.repeat([1, 0], 400)
+    return LogitHistogram.of(given, truth)
 
 
 def test_one_fold_has_nobody_to_choose_on() -> None:
-    assert choose_nested({0: [counted("a", 1.0, 0.0, 0.0)]}) == {}
+    assert choose_nested({0: Choice((counted("a", 1.0, 0.0, 0.0),), (sure_of(1.0),))}) == {}
+
+
+def test_what_did_not_pay_stays_plain() -> None:
+    folds = {0: Choice((counted("a", 1.0, 0.0, 0.0),), (sure_of(3.0),))}
+    both = choose_all(folds, mask=True, temperature=True)
+    assert both == choose_on(folds.values()) and both.threshold == 0.25 and both.temperature > 1
+    assert choose_all(folds, mask=False, temperature=True) == replace(PLAIN, temperature=both.temperature)
+    assert choose_all(folds, mask=True, temperature=False) == replace(both, temperature=1.0)

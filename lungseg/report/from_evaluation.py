@@ -120,9 +120,18 @@ def _settings(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         "its SHA-256": model.get("sha256"),
         "threshold": summary.get("threshold"),
         "median Dice": summary.get("dice_median"),
+        "mean Dice, threshold and smallest tumour chosen on the other folds": _tuned(summary.get("tuned")),
         "read from": summary.get("read_from"),
         "pooled soft Dice of the published recipe": None
         if soft is None
         else f"{soft:.3f}. {summary['published_recipe']['why_not_comparable']}",
     }
     return tuple((name, str(value)) for name, value in known.items() if value not in (None, ""))
+
+
+def _tuned(tuned: Mapping[str, Any] | None) -> str | None:
+    """The second figure of a cross-validation (:mod:`lungseg.crossval_score`), with its interval."""
+    if not tuned or tuned["dice_mean"] is None:
+        return None
+    interval = tuned["dice_interval"]
+    return f"{tuned['dice_mean']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
