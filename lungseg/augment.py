@@ -17,6 +17,7 @@ from torch import Tensor
 from .config import AugmentConfig
 from .errors import UsageError
 from .randomness import SampleRandom
+from .window import cut, window_starts
 
 ENGINES = ("torch", "imgaug", "none")
 REFERENCE_SIZE = 256  # the elastic parameters are pixels of a slice of this size
@@ -42,7 +43,8 @@ class Augment(Protocol):
             generator: the random numbers of the B samples.
 
         Returns:
-            New tensors of the same shapes and types; the mask's values are still 0 and 1.
+            New tensors of the same types, and of the same shapes unless the config asks for a window; the mask's values
+            are still 0 and 1.
         """
         ...
 
@@ -78,8 +80,35 @@ class SliceBySlice:
         return new_image, new_mask
 
 
+class Windowed:
+    """An engine that shows a window of what another one makes; ``torch`` cuts its own, which is quicker.
+
+    Args:
+        engine: makes whole slices; None leaves them as they are.
+        side: of the window, pixels.
+    """
+
+    def __init__(self, engine: Augment | None, side: int) -> None:
+        self.engine, self.side = engine, side
+        self.on_device = engine is None or engine.on_device
+
+    def __call__(self, image: Tensor, mask: Tensor, generator: SampleRandom) -> tuple[Tensor, Tensor]:
+        if self.engine is not None:
+            image, mask = self.engine(image, mask, generator)
+        size = mask.shape[-1]
+        if self.side >= size:
+            return image, mask
+        starts = window_starts(mask, generator, size, self.side)
+        return cut(image[:, 0], starts, self.side)[:, None], cut(mask[:, 0], starts, self.side)[:, None]
+
+
+def windowed(engine: Augment | None, config: AugmentConfig) -> Augment | None:
+    """The engine with the config's window, for engines that make whole slices."""
+    return Windowed(engine, config.window) if config.window else engine
+
+
 def augment_named(name: str, config: AugmentConfig | None = None) -> Augment | None:
-    """The engine called ``name``: ``torch``, ``imgaug`` or ``none`` (which is None).
+    """The engine called ``name``: ``torch``, ``imgaug`` or ``none`` (which is None, or only the config's window).
 
     Args:
         name: one of ``ENGINES``.
@@ -90,7 +119,7 @@ def augment_named(name: str, config: AugmentConfig | None = None) -> Augment | N
     """
     config = checked(config or AugmentConfig())
     if name == "none":
-        return None
+        return windowed(None, config)
     if name == "torch":
         from .augment_torch import TorchAugment
 
@@ -98,7 +127,7 @@ def augment_named(name: str, config: AugmentConfig | None = None) -> Augment | N
     if name == "imgaug":
         from .augment_imgaug import imgaug_augment
 
-        return imgaug_augment(config)
+        return windowed(imgaug_augment(config), config)
     raise UsageError.of("unknown-augment", "there is no such augmentation", expected=" or ".join(ENGINES), found=name)
 
 
@@ -136,6 +165,7 @@ def checked(config: AugmentConfig) -> AugmentConfig:
         "elastic_strength": (config.elastic_strength, 0.0, 1000.0),
         "elastic_smoothness": (config.elastic_smoothness, smoothness_min, 128.0),
         "mirror": ((0.0, config.mirror), 0.0, 1.0),
+        "window": ((0, config.window), 0, 1 << 16),
     }
     for name, ((low, high), least, most) in limits.items():
         if not least <= low <= high <= most:

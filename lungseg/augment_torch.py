@@ -16,7 +16,9 @@ from .augment import REFERENCE_SIZE, checked
 from .config import AIR, AugmentConfig
 from .errors import UsageError
 from .randomness import SampleRandom
+from .window import cut, window_starts
 
+_COARSE = 2  # every second pixel of a mask tells well enough where the tumour is
 _STRIDE = 4.0  # distance of the noise nodes, reference pixels; never more than the smallest smoothness
 _REACH = 3.0  # the Gaussian is cut at this many standard deviations beyond the edges of the slice
 
@@ -78,6 +80,10 @@ class TorchAugment:
             if self.config.mirror:
                 mirrored = generator.uniform("mirror", 1, image.device) < self.config.mirror
                 positions[..., 0] *= torch.where(mirrored, -1.0, 1.0)[:, :, None]  # to the mirror image of each place
+            window = self.config.window
+            if 0 < window < size:  # only what is seen is worked out
+                coarse = _nearest(mask, positions[:, ::_COARSE, ::_COARSE])
+                positions = cut(positions, window_starts(coarse, generator, size, window), window)
             return sample(image, mask, positions)
 
     def draw(self, generator: SampleRandom, device: torch.device | str | None = None) -> Transform:
@@ -153,7 +159,10 @@ def sample(image: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, Tens
     Args:
         image: ``float32 [B, 1, S, S]``.
         mask: ``float32 [B, 1, S, S]``.
-        positions: ``float32 [B, S, S, 2]`` (see :meth:`TorchAugment.positions`).
+        positions: ``float32 [B, h, w, 2]`` (see :meth:`TorchAugment.positions`).
+
+    Returns:
+        ``float32 [B, 1, h, w]`` twice.
     """
     # Outside counts as 0 in grid_sample; what part of a pixel lies outside is filled up with air.
     size = image.shape[-1]
@@ -161,7 +170,11 @@ def sample(image: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, Tens
     outside = 1.0 - from_edge[..., 0] * from_edge[..., 1]
     moved = grid_sample(image, positions, mode="bilinear", padding_mode="zeros", align_corners=False)
     moved += (AIR * outside)[:, None]
-    return moved, grid_sample(mask, positions, mode="nearest", padding_mode="zeros", align_corners=False)
+    return moved, _nearest(mask, positions)
+
+
+def _nearest(mask: Tensor, positions: Tensor) -> Tensor:
+    return grid_sample(mask, positions, mode="nearest", padding_mode="zeros", align_corners=False)
 
 
 def _between(uniform: Tensor, low: float, high: float) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from .errors import UsageError
 from .executor import run_cases
@@ -24,6 +25,8 @@ from .sample_trees import Tubes, draw_tubes, grow
 EXTENT_MM = (290.0, 360.0, 360.0)  # z, y, x of a usual chest scan
 _FINEST_MM = 2.3  # thick slices are averaged from thinner ones, as a scanner's are
 _SMALLEST_SHAPE = 32
+SHARE_OF_UP_TO = (0.5, 0.85)  # of the patients have one tumour, at most two
+_CRUMB_ML = 0.1  # a part this small that thick slices cut off a tumour is no tumour to be found
 _GOLDEN, _SQRT2 = 0.6180339887498949, 1.4142135623730951  # steps of a Kronecker sequence: even, and no cycle
 
 
@@ -60,8 +63,8 @@ def phantom(
     tumour = np.zeros(grid.shape, np.uint8)
     # Evenly spread over sizes and kinds, so that a few cases already show small and large tumours, solid and not.
     start, first = np.random.default_rng([seed, 18]).random(2).tolist()
-    count = 2 if streams[4].random() < 0.15 else 1
-    for number in range(count):
+    # One to three tumours: more than in Task06_Lung, so that the eight patients of the demo are enough to learn from.
+    for number in range(1 + int(np.searchsorted(SHARE_OF_UP_TO, streams[4].random()))):
         rank = (start + _GOLDEN * case + 0.37 * number) % 1.0
         kind = (first + _SQRT2 * case + 0.37 * number) % 1.0
         lesion = Lesion.draw(streams[4], rank, kind, contrast)
@@ -69,7 +72,18 @@ def phantom(
     image = scan(streams[5], volume, grid, fold)
     label = tumour.reshape(slices, fold, rows, columns).sum(axis=1, dtype=np.uint8) * 2 >= fold
     spacing = (extent[2] / columns, extent[1] / rows, extent[0] / slices)
+    label = _without_crumbs(label, float(np.prod(spacing)) / 1000.0)
     return image.transpose(2, 1, 0), label.astype(np.uint8).transpose(2, 1, 0), spacing
+
+
+def _without_crumbs(label: NDArray[np.bool_], voxel_ml: float) -> NDArray[np.bool_]:
+    """The label without parts under ``_CRUMB_ML``, unless there is nothing larger."""
+    parts, count = ndimage.label(label, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    kept = (sizes * voxel_ml >= _CRUMB_ML) | (sizes == sizes.max())
+    kept[0] = False
+    return kept[parts]
 
 
 def _fill_lungs(rng: np.random.Generator, volume: NDArray[np.floating[Any]], anatomy: Anatomy, grid: Grid) -> Tubes:

@@ -1,7 +1,7 @@
 """Tumours of the phantom; what only looks like one is in :mod:`lungseg.sample_lookalikes`.
 
-Sizes and places follow what is published of Task06_Lung: one tumour a patient in most cases, 0.3 to 60 ml, many at the
-wall, a vessel or the mediastinum; some spiculated, some only part solid.
+Sizes and places follow what is published of Task06_Lung: 0.3 to 60 ml, many at the wall, a vessel or the mediastinum;
+some spiculated, some only part solid.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import run_folder as runs
-from .augment import ENGINES, Augment, augment_named, from_albumentations
+from .augment import ENGINES, Augment, augment_named, from_albumentations, windowed
 from .config import Recipe, recipe_from_dict, recipe_named
 from .dataset import LungDataset
 from .device import PRECISIONS, pick_device
@@ -210,7 +210,7 @@ def _engine(augment: Any, recipe: Recipe) -> Augment | None:
         mend = "Give the same augment= as at its start (from Python; the command has no way to)."
         raise UsageError.of("custom-augment", "the run was started with an augmentation of your own", mend=mend)
     engine: Augment = augment if hasattr(augment, "on_device") else from_albumentations(augment)
-    return engine
+    return windowed(engine, recipe.augmentation)
 
 
 def _loaders(

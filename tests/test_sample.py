@@ -15,7 +15,7 @@ from lungseg.errors import UsageError
 from lungseg.lungs import lung_mask
 from lungseg.metrics import dice_of_counts
 from lungseg.nifti import Scan, read_label, read_scan
-from lungseg.sample import phantom, write_sample
+from lungseg.sample import _without_crumbs, phantom, write_sample
 from lungseg.sample_lesions import LARGEST_ML, SMALLEST_ML, Lesion
 from lungseg.verify import verify
 
@@ -106,14 +106,27 @@ def test_patient_lies_as_in_las(default_patient) -> None:
 
 
 def test_tumours_have_the_sizes_of_task06(tree: Path) -> None:
-    volumes = []
+    volumes, counts = [], []
     for name in NAMES:
         label = read_label(tree / "labelsTr" / f"{name}.nii.gz")
-        volumes.append(volume_ml(label.voxels, label.spacing_mm))
-    # A voxel here has 60 mm3, so the smallest may round by a third; a second tumour adds to the largest.
+        parts, count = ndimage.label(label.voxels, np.ones((3, 3, 3)))
+        volumes += [volume_ml(parts == part, label.spacing_mm) for part in range(1, count + 1)]
+        counts.append(count)
+    # A voxel here has 60 mm3, so the smallest may round by a third; two that touch count as one here.
     assert 0.67 * SMALLEST_ML < min(volumes) < 3
     assert 20 < max(volumes) < 1.5 * LARGEST_ML
     assert 2 < np.median(volumes) < 20
+    assert set(counts) <= {1, 2, 3} and len(set(counts)) > 1
+
+
+def test_crumbs_that_thick_slices_cut_off_are_no_tumours() -> None:
+    label = np.zeros((9, 9, 9), bool)
+    label[:3, :3, :3] = True
+    label[7, 7, 7] = True
+    assert _without_crumbs(label, 0.01).sum() == 27  # a voxel of 0.01 ml goes, 0.27 ml stay
+    assert _without_crumbs(label, 0.2).sum() == 28
+    assert _without_crumbs(label, 0.001).sum() == 27  # the largest stays, however small
+    assert not _without_crumbs(np.zeros((3, 3, 3), bool), 1.0).any()
 
 
 def test_kinds_of_tumours_are_shared_out_as_documented() -> None:
