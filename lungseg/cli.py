@@ -195,6 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="T",
         help="divide the logits of reported probabilities by it (likewise, or 1)",
     )
+    sub.add_argument("--report", action="store_true", help="write a page to look at beside the mask, OUT.html")
     _inference(sub, threshold=None, default="what crossval chose, or 0.5")
 
     sub = command("export", _export, "write a run's weights for others: safetensors, and JSON beside it")
@@ -359,6 +360,7 @@ def _predict(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         checkpoint=args.checkpoint,
         skip_slices=args.skip_slices,
+        report=args.report,
     )
     print(predicted)
     return predicted.exit_code

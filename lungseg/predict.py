@@ -18,10 +18,12 @@ from .executor import run_cases
 from .files import digest, folder_lock, make_folder, read_json, write_json
 from .geometry import SliceGrid, from_las, to_las
 from .inference import MaskVolume, Segmenter
-from .nifti import Scan, case_name, is_nifti, read_scan, write_mask
+from .nifti import Scan, case_name, is_nifti, read_label, read_scan, write_mask
 from .pairs import hu_warnings
 from .postprocess import PostProcessing, calibrated, drop_small
 from .progress import progress
+from .report.case_file import CaseView
+from .report.from_prediction import remove_stale_page, write_prediction_page
 from .slicing import check_skip, skipped_slices, slice_image
 from .tree import Tree, read_tree
 
@@ -38,12 +40,14 @@ class Prediction:
         mask: the mask that was written.
         record: the JSON file beside it.
         tumours: connected tumours, largest first.
+        page: the scan's page to look at; None where none was asked for.
     """
 
     case: str
     mask: Path
     record: Path
     tumours: tuple[Tumour, ...]
+    page: Path | None = None
 
     @property
     def volume_ml(self) -> float:
@@ -53,7 +57,12 @@ class Prediction:
         count = len(self.tumours)
         what = "no tumour" if not count else "1 tumour" if count == 1 else f"{count} tumours"
         sizes = ", ".join(f"{tumour.volume_ml:.2f} ml ({tumour.diameter_mm:.0f} mm)" for tumour in self.tumours[:5])
-        return f"{printable(self.case)}: {what}" + (f": {sizes}" if sizes else "") + (", ..." if count > 5 else "")
+        return (
+            f"{printable(self.case)}: {what}"
+            + (f": {sizes}" if sizes else "")
+            + (", ..." if count > 5 else "")
+            + ("" if self.page is None else f"; to look at: {printable(self.page)}")
+        )
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class _Job:
     segmenter: Segmenter | Ensemble
     settings: PostProcessing
     show_slices: bool
+    report: bool = False
 
 
 def predict(
@@ -96,6 +106,7 @@ def predict(
     skip_slices: str | int | None = None,
     device: str = "auto",
     batch_size: int | None = None,
+    report: bool = False,
 ) -> Predicted:
     """Segment a scan, or every scan of a folder.
 
@@ -121,6 +132,8 @@ def predict(
             network was trained with.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: slices at a time; None chooses by device.
+        report: also write a page to look at, ``<name>.html`` beside the mask: every tumour with a picture, and all
+            slices to scroll through.
 
     Raises:
         UsageError: an argument can not be meant; ``out`` would overwrite the scan.
@@ -137,11 +150,11 @@ def predict(
     if skip_slices is not None:
         segmenter = replace(segmenter, config=replace(segmenter.config, skip_slices=check_skip(str(skip_slices))))
     if scan.is_dir():
-        return _folder(read_tree(scan), out, _Job(segmenter, settings, show_slices=False))
+        return _folder(read_tree(scan), out, _Job(segmenter, settings, show_slices=False, report=report))
     _check_names(scan, out)
     make_folder(out.parent)
     try:
-        prediction, warned = _one_scan(_Job(segmenter, settings, show_slices=True), (scan, out))
+        prediction, warned = _one_scan(_Job(segmenter, settings, show_slices=True, report=report), (scan, out))
     except LungsegError as error:
         error.stage = error.stage or STAGE
         raise
@@ -206,10 +219,26 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
     except DataError as error:
         raise DataError(error.problem.at(file=source), error.stage) from error
     record = _record(job, scan, orientation.codes, skipped, warned)
-    record_path = out.with_name(f"{case_name(out)}.json")
-    if (there := _there(record, record_path, out)) is not None:
-        return Prediction(scan.name, out, record_path, there), warned
+    record_path, page = (out.with_name(f"{case_name(out)}{suffix}") for suffix in (".json", ".html"))
     grid = SliceGrid.of(las.shape, spacing_mm, segmenter.config.size)
+
+    def prediction(mask: np.ndarray, parts: tuple[Tumour, ...]) -> Prediction:
+        """With the page, if one is wanted; ``mask`` is ``[L, A, S]``."""
+        if job.report:
+            view = CaseView(
+                image=lambda z: slice_image(las, z, grid, segmenter.config),
+                shown=range(skipped, las.shape[2]),
+                grid=grid,
+                spacing_mm=(spacing_mm[0], spacing_mm[1], spacing_mm[2]),
+                found=mask,
+            )
+            write_prediction_page(page, record, view)
+        return Prediction(scan.name, out, record_path, parts, page if job.report else None)
+
+    if (there := _there(record, record_path, out)) is not None:
+        record = read_json(record_path, error=DataError)
+        return prediction(to_las(read_label(out).voxels, scan.affine)[0] if job.report else las, there), warned
+    remove_stale_page(page)
     volume = MaskVolume(las.shape, grid, job.settings.threshold)
     shown = range(skipped, las.shape[2])
     found = segmenter.probabilities(slice_image(las, z, grid, segmenter.config) for z in shown)
@@ -225,7 +254,7 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
     record["tumours"] = [_tumour(part) for part in parts]
     record["volume_ml"] = round(sum(part.volume_ml for part in parts), 6)
     write_json(record_path, record)
-    return Prediction(scan.name, out, record_path, parts), warned
+    return prediction(volume.mask, parts), warned
 
 
 def _record(job: _Job, scan: Scan, orientation: str, skipped: int, warned: list[Problem]) -> dict[str, Any]:

@@ -54,8 +54,8 @@ class Browser:
         events: what the browser told unasked, in order: (method, parameters).
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], write: int, read: int) -> None:
-        self._process, self._write, self._read = process, write, read
+    def __init__(self, process: subprocess.Popen[bytes], write: int, read: int, told: Path) -> None:
+        self._process, self._write, self._read, self._told = process, write, read, told
         self._number, self._rest, self._session = 0, b"", ""
         self.events: list[tuple[str, dict[str, Any]]] = []
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
@@ -84,7 +84,8 @@ class Browser:
                 raise TimeoutError("the browser does not answer")
             piece = os.read(self._read, 1 << 16)
             if not piece:
-                raise RuntimeError(f"the browser has ended, with {self._process.wait()}")
+                last = self._told.read_text("utf-8", "replace")[-2000:]
+                raise RuntimeError(f"the browser has ended, with {self._process.wait()}: {last}")
             self._rest += piece
         text, self._rest = self._rest.split(b"\0", 1)
         message: dict[str, Any] = json.loads(text)
@@ -165,17 +166,18 @@ def browser() -> Iterator[Browser]:
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        log = Path(profile) / "stderr.txt"
         process = subprocess.Popen(
             [sys.executable, "-c", _START, str(theirs_in), str(theirs_out), executable, *FLAGS,
              f"--user-data-dir={profile}"],
             pass_fds=(theirs_in, theirs_out),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=log.open("wb"),
         )  # fmt: skip
         os.close(theirs_in)
         os.close(theirs_out)
         try:
-            yield Browser(process, ours_out, ours_in)
+            yield Browser(process, ours_out, ours_in, log)
         finally:
             os.close(ours_out)
             process.terminate()

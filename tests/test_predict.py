@@ -89,6 +89,35 @@ def test_the_record_names_each_tumour(run: Path, tmp_path: Path) -> None:
     assert "2 tumours" in str(done) and NOTICE in str(done)
 
 
+def test_a_page_shows_each_tumour_and_is_made_of_a_mask_that_is_there_too(run: Path, tmp_path: Path) -> None:
+    source = write_volume(tmp_path / "<b>case.nii.gz", *turned(scan_with_blocks()[0], "RPI", LAS_MM))
+    out, page = tmp_path / "mask.nii.gz", tmp_path / "mask.html"
+    first = predict(run, source, out, device="cpu")
+    assert first.predictions[0].page is None and not page.exists()
+    before = out.read_bytes()
+    done = predict(run, source, out, device="cpu", report=True)
+    text = page.read_text("utf-8")
+    assert done.predictions[0].page == page and out.read_bytes() == before
+    record = json.loads((tmp_path / "mask.json").read_text())
+    assert NOTICE in text and "2 regions in &lt;b&gt;case" in text and "<b>case" not in text
+    for tumour in record["tumours"]:
+        assert f"{tumour['diameter_mm']:.0f} mm across, slices {tumour['slices'][0]} to {tumour['slices'][1]}" in text
+    assert text.count("<article") == 2 and str(tmp_path) not in text
+    predict(run, source, tmp_path / "other.nii.gz", device="cpu", report=True)
+    assert (tmp_path / "other.html").read_text("utf-8").replace("other.nii.gz", "mask.nii.gz") == text
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gz"] * 3 + [".html"] * 2 + [".json"] * 2
+
+
+def test_the_page_of_an_older_mask_goes_and_what_is_no_page_stays(run: Path, tmp_path: Path) -> None:
+    source = write_volume(tmp_path / "scan.nii.gz", *turned(scan_with_blocks()[0], "LAS", LAS_MM))
+    for name in ("a", "b"):
+        predict(run, source, tmp_path / f"{name}.nii.gz", device="cpu", report=name == "a")
+    (tmp_path / "b.html").write_text("<!DOCTYPE html>mine")
+    for name in ("a", "b"):
+        predict(run, source, tmp_path / f"{name}.nii.gz", device="cpu", threshold=0.9)
+    assert not (tmp_path / "a.html").exists() and (tmp_path / "b.html").read_text() == "<!DOCTYPE html>mine"
+
+
 def test_the_threshold_is_on_the_probability(run: Path, tmp_path: Path) -> None:
     source = write_volume(tmp_path / "scan.nii.gz", *turned(scan_with_blocks()[0], "LAS", LAS_MM))
     counts = []

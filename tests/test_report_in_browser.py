@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungseg.report.content import Report
+from lungseg.report.case_file import write_case
+from lungseg.report.content import FoundTumour, Report, ScanReport
 from lungseg.report.evaluation_page import write_report
+from lungseg.report.scan_page import write_scan_report
 
 from .browser import Browser, browser, needs_browser
-from .reports import BAD_NAME, small_report
+from .reports import BAD_NAME, ELSEWHERE, TUMOUR, small_report, view
 
 pytestmark = needs_browser
 SCREEN = "document.getElementById('screen')"
@@ -142,6 +144,7 @@ def test_a_button_of_a_failed_patient_moves_the_viewer(shown: Browser) -> None:
     assert outlined(shown, ORANGE) > 100 and outlined(shown, BLUE) == 0
     assert "slice 15" in shown.run("document.getElementById('number').textContent")
     assert "Network: tumour here" in shown.run("document.getElementById('where').textContent")
+    assert shown.run("document.activeElement.id") == "screen"
 
 
 def test_the_slider_changes_the_picture(shown: Browser) -> None:
@@ -275,9 +278,38 @@ def test_prints(shown: Browser) -> None:
     assert shown.run(seen.format(".cards .tile")) and shown.run(seen.format("table.sortable"))
 
 
+def test_the_page_of_a_scan_has_no_truth_to_show(chromium: Browser, tmp_path: Path) -> None:
+    write_case(tmp_path / "scan.json", view(TUMOUR | ELSEWHERE))
+    found = (
+        FoundTumour(78.0, 71.0, (15, 17), 15, 0.9, "right side, middle third"),
+        FoundTumour(35.0, 40.0, (10, 12), 10),
+    )
+    page = write_scan_report(
+        ScanReport(BAD_NAME, found, tmp_path / "scan.json", settings=(("a", "b"),)), tmp_path / "s.html"
+    )
+    chromium.size(390, 844, phone=True)
+    chromium.media()
+    chromium.open(page)
+    wait_for_slice(chromium, 15)
+    assert outlined(chromium, ORANGE) > 100 and chromium.run("document.getElementById('show-truth')") is None
+    click(chromium, "article a[data-z='10']")
+    wait_for_slice(chromium, 10)
+    assert chromium.run("document.getElementById('where').textContent").endswith("Network: tumour here.")
+    assert "Truth" not in chromium.run("document.body.innerText")
+    for key in ("t", "p"):
+        chromium.press(key)
+    chromium.wait("!document.getElementById('show-found').checked")
+    assert outlined(chromium, ORANGE) == 0 and chromium.complaints() == []
+    assert chromium.requests() == [page.as_uri()] and chromium.run("document.documentElement.scrollWidth") <= 390
+    for dark in (False, True):
+        chromium.media(dark=dark)
+        assert chromium.run(CONTRAST) == []
+
+
 def test_slices_in_a_file_of_their_own_are_one_click_away(chromium: Browser, report: Report, tmp_path: Path) -> None:
     page = write_report(report, tmp_path, most_bytes=1)
     chromium.size(1200, 900)
+    chromium.media()
     chromium.open(page)
     assert chromium.run("document.getElementById('inside').hidden")
     click(chromium, "article a[data-z='15']")

@@ -165,9 +165,12 @@
   screen.addEventListener("pointermove", (event) => { if (from && data) { const to = from.at + Math.round((event.clientX - from.x) / 7); if (to !== at) go(to); } });
   for (const end of ["pointerup", "pointercancel"]) screen.addEventListener(end, () => { from = null; });
 
-  for (const link of document.querySelectorAll("[data-case]")) link.addEventListener("click", () => {
+  // The browser's own way to "#look" would take the focus from the picture, and with it the keys.
+  for (const link of document.querySelectorAll("[data-case]")) link.addEventListener("click", (event) => {
+    event.preventDefault();
     open(Number(link.dataset.case), link.dataset.z === undefined ? undefined : Number(link.dataset.z));
-    screen.focus({ preventScroll: true });
+    look.scrollIntoView();
+    (data ? screen : get("beside").querySelector("a")).focus({ preventScroll: true });
   });
 
   const asked = Number.parseInt(location.hash.slice(1), 10);

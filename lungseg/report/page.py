@@ -24,6 +24,7 @@ from lungseg.files import atomic_path
 from .case_file import read_case
 from .pictures import Pictures
 
+GENERATOR = '<meta name="generator" content="lungseg '  # how a page is known to be one of ours
 _HERE = Path(__file__).resolve().parent
 
 
