@@ -172,6 +172,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command("evaluate", _evaluate, "score the held-out patients of a run's fold, or of all its folds")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--scans", metavar="ROOT", help="read the original scans and labels again instead of the slices")
+    sub.add_argument(
+        "--compare",
+        metavar="OTHER_RUN|FILE.csv[:COLUMN]",
+        help="compare Dice patient by patient with another evaluated run, or with a table `case,dice`",
+    )
     sub.add_argument("--no-report", action="store_true", help="leave report.html and its pictures out")
     _inference(sub)
 
@@ -326,6 +331,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         checkpoint=args.checkpoint,
         report=not args.no_report,
+        compare=args.compare,
     )
     print(evaluation)
     return evaluation.exit_code

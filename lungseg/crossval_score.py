@@ -187,7 +187,7 @@ def score_folds(
                 folds={patient.plain.case: patient.fold.number for patient in patients},
             )
             write_report(content, run / FOLDER)
-    return CrossValidation(plain, summary, run / FOLDER, tuple(problems), tuple(tuned))
+    return CrossValidation(plain, summary, run / FOLDER, tuple(problems), tuned=tuple(tuned))
 
 
 def _patients(folds: list[TrainedFold], kept: OutOfFold, pictures: Path | None) -> tuple[list[_Patient], list[Problem]]:

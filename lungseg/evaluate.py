@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import tee
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from . import __version__
 from .case_score import CaseScore, score_case, write_csv
+from .comparison import Comparison, OtherScores, check_shared, read_scores
+from .comparison import compare as compare_scores
 from .crossval_folder import FOLDS, is_crossval
 from .errors import NOTICE, DataError, Problem, UsageError, printable
 from .executor import run_cases
@@ -37,7 +39,7 @@ from .tally import SliceTally, total
 from .tree import Tree, find_case, read_tree
 
 STAGE = "evaluate"
-FOLDER, CASES, SUMMARY = "evaluation", "cases.csv", "summary.json"
+FOLDER, CASES, SUMMARY, COMPARISON = "evaluation", "cases.csv", "summary.json", "comparison.json"
 WHY_NOT_DICE = (
     "The published recipe's measure: probabilities in place of a mask, all pixels of all slices pooled, skipped slices "
     "left out. Large tumours decide it, missed patients vanish in it; it is not comparable with the Dice of patients."
@@ -53,12 +55,14 @@ class Evaluation:
         summary: numbers over patients, the model and the settings; the content of ``summary.json``.
         folder: where ``cases.csv`` and ``summary.json`` are.
         problems: what kept patients out.
+        comparison: with another run or file, where one was asked for.
     """
 
     cases: tuple[CaseScore, ...]
     summary: dict[str, Any]
     folder: Path
     problems: tuple[Problem, ...] = ()
+    comparison: Comparison | None = None
 
     @property
     def exit_code(self) -> int:
@@ -74,7 +78,19 @@ class Evaluation:
                 f"probabilities near the lungs: expected calibration error {probabilities['ece']:.4f}, Brier score "
                 f"{probabilities['brier']:.5f} ({probabilities['brier_of_prevalence']:.5f} for a constant)"
             )
-        return "\n".join([*lines, *pooled, *self._look(), NOTICE])
+        compared = [] if self.comparison is None else [str(self.comparison)]
+        return "\n".join([*lines, *pooled, *compared, *self._look(), NOTICE])
+
+    def compared(self, other: OtherScores | None) -> Self:
+        """The same with a comparison, which is written beside the rest; an older one is removed."""
+        path = self.folder / COMPARISON
+        path.unlink(missing_ok=True)
+        if other is None:
+            return self
+        dice = {score.case: score.dice for score in self.cases}
+        comparison = compare_scores(dice, other, slice_sets=bool(self.summary.get("slice_sets")))
+        write_json(path, comparison.as_dict())
+        return replace(self, comparison=comparison)
 
     def _look(self) -> list[str]:
         """Where the report is, if there is one."""
@@ -128,6 +144,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | None = None,
     report: bool = True,
+    compare: str | Path | None = None,
 ) -> Evaluation:
     """Score the held-out patients of a run's fold; none of them was trained on, none chose the checkpoint.
 
@@ -146,6 +163,8 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: slices at a time; None chooses by device.
         report: whether ``report.html`` is made, with a viewer of every patient's slices.
+        compare: another evaluated run, ``FILE.csv`` or ``FILE.csv:COLUMN`` (:func:`lungseg.comparison.read_scores`):
+            its Dice is compared with this run's, patient by patient, into ``RUN/evaluation/comparison.json``.
 
     Raises:
         UsageError: an argument can not be meant, or ``run`` is no run.
@@ -155,13 +174,16 @@ def evaluate(
     """
     run = Path(run)
     check_threshold(threshold)
+    other = None if compare is None else read_scores(compare)
     if is_crossval(run):
         _refuse_of_folds(run, scans=scans is not None, threshold=threshold != 0.5, checkpoint=checkpoint != "best")
         from .crossval_score import score_folds  # which needs this module
 
-        return score_folds(run, device=device, batch_size=batch_size, report=report)
+        return score_folds(run, device=device, batch_size=batch_size, report=report).compared(other)
     segmenter = Segmenter.load(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
     split = Split.read(run / SPLITS)
+    if other is not None:
+        check_shared(split.held_out, other)  # before an hour of work
     manifest = Manifest.read(processed_folder(run))
     _check_settings(manifest, segmenter)
     check_unseen(manifest, split)
@@ -207,7 +229,7 @@ def evaluate(
                 scores, summary, run / FOLDER, title=f"Run {run.resolve().name}", metrics=[run / METRICS]
             )
             write_report(content, run / FOLDER)
-    return Evaluation(tuple(scores), summary, run / FOLDER, tuple(problems))
+        return Evaluation(tuple(scores), summary, run / FOLDER, tuple(problems)).compared(other)
 
 
 def _refuse_of_folds(run: Path, **asked: bool) -> None:

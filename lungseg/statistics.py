@@ -1,4 +1,4 @@
-"""Uncertainty over patients: the percentile bootstrap."""
+"""Uncertainty over patients: the percentile bootstrap, and a permutation test of paired differences."""
 
 from __future__ import annotations
 
@@ -73,3 +73,48 @@ def bootstrap_interval(
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(np.concatenate(drawn), [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def sign_flip_p(differences: Sequence[float] | np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> float:
+    """How often a mean difference this large comes about by chance, if the two methods are exchangeable.
+
+    A permutation test of paired differences: the sign of each is flipped at random, and the absolute mean is compared
+    (Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses", 2005, section 3.1).  Up to 13 patients all signs
+    are gone through; beyond, ``draws`` of them, counting the observed one, so that it is never 0.
+
+    Args:
+        differences: one a patient, [n].
+        draws: how many times signs are drawn.
+        seed: equal values and seeds give equal results.
+
+    Returns:
+        Above 0, to 1; two-sided.
+
+    Raises:
+        DataError: a value is NaN or infinite.
+        UsageError: there is no difference, or ``draws`` is below 1.
+
+    Example:
+        >>> sign_flip_p([0.1, 0.2, 0.3])
+        0.25
+    """
+    sample = np.asarray(differences, np.float64).ravel()
+    if not np.isfinite(sample).all():
+        raise DataError.of("not-finite", "a difference is no number", expected="a finite value for each patient")
+    if not sample.size or draws < 1:
+        raise UsageError.of(
+            "permutation",
+            "the permutation test can not be made so",
+            expected="1 difference or more, draws of 1 or more",
+            found=f"{sample.size} differences, draws {draws}",
+        )
+    least = abs(sample.sum()) * (1.0 - 1e-9)  # a sum of the same numbers in another order may differ in its last digit
+    if 2**sample.size <= draws:
+        signs = 1 - 2 * ((np.arange(2**sample.size)[:, None] >> np.arange(sample.size)) & 1)
+        return float(np.mean(np.abs(signs @ sample) >= least))
+    generator = np.random.default_rng(seed)
+    rows, reached = max(1, _BLOCK // sample.size), 0
+    for done in range(0, draws, rows):
+        signs = generator.integers(0, 2, (min(rows, draws - done), sample.size)) * 2 - 1
+        reached += int(np.count_nonzero(np.abs(signs @ sample) >= least))
+    return (1 + reached) / (1 + draws)

@@ -156,6 +156,32 @@ def test_slice_sets_are_known_by_the_data(folder: Path, tmp_path: Path) -> None:
     assert " mm" not in str(stacks) and " ml" not in str(stacks)
 
 
+def test_another_run_and_a_table_are_compared_patient_by_patient(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "slices", tmp_path / "slices")
+    run = write_run(tmp_path / "run", Manifest.read(tmp_path / "slices"), hu=1000.0, held_out=HELD_OUT)
+    table = tmp_path / "table.csv"
+    table.write_text("case,dice_a,dice_b\np3,0.5,0\np5,0.25,0\nq1,1,0\n")
+    first = evaluate(run, device="cpu", compare=f"{table}:dice_a", report=False)
+    comparison = first.comparison
+    assert comparison.patients == 2 and comparison.only_here == ("p4",) and comparison.only_there == ("q1",)
+    assert comparison.difference == pytest.approx((first.cases[0].dice - 0.5 + first.cases[2].dice - 0.25) / 2)
+    written = json.loads((run / "evaluation" / "comparison.json").read_text())
+    assert written["difference"] == pytest.approx(comparison.difference, abs=1e-6) and str(tmp_path) not in str(written)
+    assert "against table.csv, column dice_a" in str(first)
+    itself = evaluate(run, device="cpu", compare=run, report=False)
+    assert itself.comparison.equal == 3 and itself.comparison.p == 1.0
+    assert evaluate(run, device="cpu", report=False).comparison is None
+    assert not (run / "evaluation" / "comparison.json").exists()  # it belonged to older numbers
+
+
+def test_nothing_to_compare_is_said_before_the_work(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("case,dice\nsomebody,0.5\n")
+    before = tree_bytes(folder / "run")
+    with pytest.raises(UsageError, match=r"table\.csv: has no patient in common"):
+        evaluate(folder / "run", device="cpu", compare=tmp_path / "table.csv")
+    assert tree_bytes(folder / "run") == before
+
+
 def test_a_higher_threshold_finds_less(folder: Path) -> None:
     low, high = (evaluate(folder / "run", threshold=t, device="cpu").cases[0].predicted_ml for t in (0.0, 0.99))
     assert high < low

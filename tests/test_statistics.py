@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from lungseg.errors import DataError, UsageError
-from lungseg.statistics import bootstrap_interval
+from lungseg.statistics import bootstrap_interval, sign_flip_p
 
 
 @pytest.mark.parametrize("statistic", [np.mean, np.median])
@@ -57,3 +57,38 @@ def test_a_patient_without_a_number_is_not_left_out():
 def test_settings_out_of_range(wrong):
     with pytest.raises(UsageError):
         bootstrap_interval([0.1, 0.2], **wrong)
+
+
+def test_the_permutation_test_equals_scipys() -> None:
+    from scipy.stats import permutation_test
+
+    rng = np.random.default_rng(0)
+    for size in (3, 8, 13):
+        values = rng.normal(0.1, 0.3, size)
+        exact = permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
+        assert sign_flip_p(values) == pytest.approx(exact.pvalue, abs=1e-12)
+
+
+def test_beyond_13_patients_signs_are_drawn_and_p_is_never_0() -> None:
+    from scipy.stats import permutation_test
+
+    values = np.random.default_rng(1).normal(0.1, 0.3, 16)
+    exact = permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    drawn = sign_flip_p(values)
+    assert drawn == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 10_000) ** 0.5)
+    assert sign_flip_p(values) == drawn != sign_flip_p(values, seed=1)
+    assert sign_flip_p(np.ones(40)) == 1 / 10_001
+
+
+def test_under_the_null_hypothesis_p_is_small_as_seldom_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    found = np.array([sign_flip_p(rng.normal(size=10)) for _ in range(400)])
+    assert np.mean(found <= 0.05) == pytest.approx(0.05, abs=0.03)
+
+
+def test_no_difference_is_no_evidence() -> None:
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0 == sign_flip_p([0.3])
+    assert sign_flip_p([0.2, -0.2]) == 1.0
+    for wrong, error in (([], UsageError), ([np.nan], DataError)):
+        with pytest.raises(error):
+            sign_flip_p(wrong)
