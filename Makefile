@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint format notebooks images bench-demo bench-real bench-crossval test-extras clean
+.PHONY: help setup demo test lint format notebooks images bench-demo bench-real bench-crossval test-extras stress bench-faults clean
 
 help:
 	@echo "make demo       the whole pipeline on the embedded sample, into demo/"
@@ -12,6 +12,8 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make notebooks  run the notebooks on the sample and store their outputs"
 	@echo "make images     make every picture and animation of images/ again"
+	@echo "make stress     faults in great numbers, an hour; [FIGURES='races bombs'] only these"
+	@echo "make bench-faults  what other tools do with the same broken files, into docs/faults.md"
 	@echo "make bench-demo  measure the demo and write the figures into README.md"
 	@echo "make bench-crossval OUT=FOLDER [SLICES=TREE] [EPOCHS=40]  cross-validation of the sample, or of stacks of slices"
 	@echo "make bench-real VOLUMES=TREE SLICES=TREE OUT=FOLDER [MINUTES=20]  the pipeline on real CT, measured"
@@ -58,6 +60,17 @@ EPOCHS := 40
 bench-crossval: setup
 	bash benchmarks/crossval.sh $(if $(SLICES),slices $(SLICES) $(OUT) $(EPOCHS),sample $(OUT))
 	$(BIN)/python benchmarks/figures.py crossval $(OUT)
+
+FIGURES :=
+stress: setup
+	$(BIN)/python benchmarks/stress.py $(FIGURES)
+
+# Other tools need other versions of much: an environment of their own.
+PEERS := .venv-peers
+bench-faults: setup
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	$(BIN)/python benchmarks/faults.py $(PEERS)/bin/python
 
 # Albumentations brings a headless OpenCV, which must not stand beside opencv-python: an environment of its own.
 EXTRAS := .venv-extras

@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def load_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> dict[str,
             mend=_ANEW,
         )
     try:
+        _check_zip(data)
         checkpoint = torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
     except Exception as cause:  # torch raises errors of many kinds for a file that is damaged or wants to run code
         what = "holds something else than weights and plain values, or is damaged; nothing in it was run"
@@ -218,11 +220,29 @@ def non_finite(weights: dict[str, Tensor]) -> list[str]:
     ]
 
 
+def _check_zip(data: bytes) -> None:
+    """Raise ``ValueError`` unless the file is a zip of stored files, as :func:`save_checkpoint` writes them.
+
+    torch also reads packed ones, which may inflate without end, and formats of before, which are bare pickles.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise ValueError(f"{packed[0]} is packed, as this version writes none")
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor has a number of its own for each of its places, so that to look at it takes no other memory."""
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
 def _check_form(checkpoint: Any, path: Path) -> None:
     weights: Any = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     tensors = isinstance(weights, dict) and all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+        isinstance(key, str) and isinstance(value, Tensor) and _is_plain(value) for key, value in weights.items()
     )
     if not tensors or not isinstance(settings, dict) or not isinstance(settings.get("config"), dict):
         what, expected = "is no checkpoint of lungseg", "state_dict (tensors) and hyper_parameters (config)"

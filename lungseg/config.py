@@ -182,6 +182,9 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
     Raises:
         UsageError: a key is no setting of ``kind``.
     """
+    if not isinstance(values, dict):
+        found, mend = type(values).__name__, "The file is damaged, or was made by another version of lungseg."
+        raise UsageError.of("bad-setting", f"is no {kind.__name__}", expected="a table", found=found, mend=mend)
     unknown = sorted(set(values) - {item.name for item in fields(kind)})
     if unknown:
         raise UsageError.of(

@@ -16,7 +16,7 @@ from typing import Any
 from . import __version__
 from .checkpoint import BEST, FOLDER, LAST, load_checkpoint
 from .config import Recipe, to_dict
-from .errors import IntegrityError, UsageError
+from .errors import IntegrityError, LungsegError, UsageError
 from .files import digest, read_json, write_json
 from .manifest import Manifest, image_name, mask_name
 from .splits import Split
@@ -113,8 +113,16 @@ def read_config(run: str | Path) -> dict[str, Any]:
     config = read_json(path, mend="Name a folder that `lungseg train` has made.")
     if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("recipe"), dict):
         found = str(config.get("format")) if isinstance(config, dict) else type(config).__name__
-        raise UsageError.of("bad-config", "is no config.json of this version", expected="1", found=found, file=path)
+        raise _bad_config(path, f"format {FORMAT}", found[:200])
+    if not isinstance(config.get("processed"), str) or "\0" in config["processed"]:
+        raise _bad_config(path, "the way to the slices (processed)", str(config.get("processed"))[:200])
     return config
+
+
+def _bad_config(path: Path, expected: str, found: str) -> LungsegError:
+    mend = "Take the run's folder from where it came from again, or train again."
+    what = "is no config.json of this version"
+    return UsageError.of("bad-config", what, expected=expected, found=found, file=path, mend=mend)
 
 
 def begin(run: Path, config: dict[str, Any], split: Split, processed: Path, machine: dict[str, Any]) -> None:
@@ -134,7 +142,17 @@ def finish(run: Path, result: RunResult) -> None:
 def finished(run: Path) -> RunResult | None:
     """How the run ended; None where it has not."""
     ended = read_config(run).get("finished")
-    return RunResult(run=run, **ended) if ended else None
+    if ended is None:
+        return None
+    kinds: dict[str, Any] = {"epochs": int, "best_epoch": int, "reason": str, "minutes": (int, float)}
+    if not (
+        isinstance(ended, dict)
+        and ended.keys() == {*kinds, "val_dice"}
+        and all(isinstance(ended[key], kind) for key, kind in kinds.items())
+        and isinstance(ended["val_dice"], (int, float, type(None)))
+    ):
+        raise _bad_config(Path(run) / CONFIG, "how the run ended (finished)", str(ended)[:200])
+    return RunResult(run=run, **ended)
 
 
 def processed_folder(run: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """Forms of archives that must be refused before anything is written, and the tiny good one that they are made from.
 
-Shared by ``tests/test_archive.py`` and ``benchmarks/stress_archives.py``.
+Shared by ``tests/test_archive.py`` and ``tests/stress/hostile.py``.
 """
 
 from __future__ import annotations

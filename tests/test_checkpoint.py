@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle  # noqa: TID251 (to make what must be refused)
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from lungseg.checkpoint import digest_file, fit_weights, load_checkpoint, load_m
 from lungseg.config import Recipe, UNetConfig, to_dict
 from lungseg.errors import IntegrityError, MachineError, TrainingError, UsageError
 from lungseg.unet import UNet
+
+from .malicious_checkpoints import FORMS, vouched_for
 
 SMALL = UNetConfig(widths=(4, 8))
 
@@ -165,6 +169,28 @@ def test_row_40_a_malicious_checkpoint_runs_nothing(tmp_path: Path, way: str) ->
     # The payload would have worked: that it did not is not the test's mistake.
     torch.load(path, weights_only=False) if way != "bare pickle" else pickle.loads(path.read_bytes())  # noqa: S301
     assert marker.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("form", FORMS)
+def test_row_40_every_form_of_a_malicious_checkpoint(tmp_path: Path, form: str) -> None:
+    runs, write = FORMS[form]
+    marker, path = tmp_path / "executed", tmp_path / "best.ckpt"
+    refused_somehow(vouched_for(path, write(marker)))
+    assert not marker.exists()
+    if runs:  # the payload would have worked: that it did not is not the test's mistake
+        for load in (lambda: torch.load(path, weights_only=False), lambda: pickle.loads(path.read_bytes())):  # noqa: S301
+            with contextlib.suppress(Exception):
+                load()
+        assert marker.exists()
+
+
+def refused_somehow(path: Path) -> None:
+    started = time.process_time()
+    with pytest.raises(IntegrityError) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value) and caught.value.problem.file == str(path)
+    assert time.process_time() - started < 5
 
 
 def test_row_40_torchs_switch_of_the_environment_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

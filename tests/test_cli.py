@@ -270,7 +270,7 @@ def test_promised_options(line: str, expected: dict[str, object]) -> None:
         "animate S O.gif --fps 0",
     ],
 )
-def test_usage_that_can_not_be_meant_is_one_line_and_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_row_48_usage_that_can_not_be_meant_is_one_line_and_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(line.split())
     said = capsys.readouterr()
@@ -295,7 +295,7 @@ def test_usage_that_can_not_be_meant_is_one_line_and_2(line: str, capsys: pytest
         "preprocess . OUT --skip-slices some",
     ],
 )
-def test_missing_paths_and_unusable_values_are_2(
+def test_row_48_missing_paths_and_unusable_values_are_2(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -411,7 +411,7 @@ def silent_server() -> Iterator[socket.socket]:
 
 @posix
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_waiting_download_ends_on_a_signal(
+def test_row_48_a_waiting_download_ends_on_a_signal(
     number: signal.Signals, code: int, silent_server: socket.socket, tmp_path: Path
 ) -> None:
     address = f"http://127.0.0.1:{silent_server.getsockname()[1]}/Task06_Lung.tar"
@@ -427,7 +427,7 @@ def test_a_waiting_download_ends_on_a_signal(
 @posix
 @pytest.mark.parametrize("whole_group", [True, False])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_work_on_several_processes_ends_on_a_signal(
+def test_row_48_work_on_several_processes_ends_on_a_signal(
     number: signal.Signals, code: int, whole_group: bool, tmp_path: Path
 ) -> None:
     # A terminal sends Ctrl-C to the whole group, `kill` to one process.
@@ -451,7 +451,7 @@ def test_work_on_several_processes_ends_on_a_signal(
 @posix
 @pytest.mark.parametrize("words", [("--help",), ("verify", "--workers", "1", "TREE")])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_closed_pipe_is_no_error(words: tuple[str, ...], unbuffered: str, place: Path) -> None:
+def test_row_48_a_closed_pipe_is_no_error(words: tuple[str, ...], unbuffered: str, place: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     words = tuple(str(place / "tree") if word == "TREE" else word for word in words)
@@ -497,7 +497,7 @@ ODD_NAMES = [
 
 @posix
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names_work_and_are_escaped(
+def test_row_49_odd_names_work_and_are_escaped(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -521,7 +521,7 @@ def test_odd_names_work_and_are_escaped(
 
 @posix
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no names that are no UTF-8")
-def test_a_name_that_is_no_text_works(place: Path, tmp_path: Path) -> None:
+def test_row_49_a_name_that_is_no_text_works(place: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
     shutil.copytree(place / "tree", tmp_path / name)
     returned, out, err = finish(start("verify", tmp_path / name, "--workers", 1))
@@ -530,7 +530,7 @@ def test_a_name_that_is_no_text_works(place: Path, tmp_path: Path) -> None:
 
 
 @posix
-def test_an_unknown_argument_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_row_49_an_unknown_argument_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["verify", "root", "--new\nline\x1b[31m"])
     said = capsys.readouterr().err

@@ -108,7 +108,7 @@ FAULTS = ["zeros", "truncated", "empty", "longer", "pickle", "huge", "other type
 
 @pytest.mark.parametrize("how", ["missing", *FAULTS])
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_bad_files_are_named(folder: Manifest, how: str, in_memory: bool) -> None:
+def test_row_33_bad_files_are_named(folder: Manifest, how: str, in_memory: bool) -> None:
     path = folder.root / "lung_001" / "images" / "001.npy"
     spoil(path, how)
     with pytest.raises(DataError if how == "missing" else IntegrityError) as caught:
@@ -118,7 +118,7 @@ def test_bad_files_are_named(folder: Manifest, how: str, in_memory: bool) -> Non
 
 
 @pytest.mark.parametrize("how", FAULTS)
-def test_bad_files_are_found_without_hashes_too(folder: Manifest, how: str) -> None:
+def test_row_33_bad_files_are_found_without_hashes_too(folder: Manifest, how: str) -> None:
     path = folder.root / "lung_001" / "images" / "001.npy"
     spoil(path, how)
     with pytest.raises(DataError, match=r"images/001\.npy: the slice is damaged"):
@@ -179,7 +179,7 @@ def test_a_repeated_draw_is_the_same_slice_in_another_transform(folder: Manifest
     assert torch.equal(data[2 + n][0], data[2 + n][0])
 
 
-def test_a_workers_error_arrives_readable(folder: Manifest) -> None:
+def test_row_35_a_workers_error_arrives_readable(folder: Manifest) -> None:
     spoil(folder.root / "lung_001" / "images" / "001.npy", "truncated")
     loader = DataLoader(LungDataset(folder, folder.labelled), num_workers=1)
     with pytest.raises(IntegrityError) as caught:
@@ -191,7 +191,7 @@ def test_a_workers_error_arrives_readable(folder: Manifest) -> None:
     assert str(again) == message
 
 
-def test_a_failing_augmentation_names_the_slice(folder: Manifest) -> None:
+def test_row_35_a_failing_augmentation_names_the_slice(folder: Manifest) -> None:
     def broken(image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         raise RuntimeError("no such filter")
 

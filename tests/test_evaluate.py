@@ -188,7 +188,7 @@ def test_a_higher_threshold_finds_less(folder: Path) -> None:
     evaluate(folder / "run", device="cpu")
 
 
-def test_a_patient_that_was_trained_on_under_another_name_is_refused(tmp_path: Path) -> None:
+def test_row_34_a_patient_that_was_trained_on_under_another_name_is_refused(tmp_path: Path) -> None:
     root = write_patients(tmp_path / "root")
     shutil.copy(root / "p1.nii.gz", root / "p5.nii.gz")
     shutil.copy(root / "p1_label.nii.gz", root / "p5_label.nii.gz")
@@ -198,7 +198,7 @@ def test_a_patient_that_was_trained_on_under_another_name_is_refused(tmp_path: P
         evaluate(run, device="cpu")
 
 
-def test_a_damaged_slice_is_named_and_there_is_no_mean(folder: Path, tmp_path: Path) -> None:
+def test_row_43_a_damaged_slice_is_named_and_there_is_no_mean(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "slices", tmp_path / "slices")
     run = write_run(tmp_path / "run", Manifest.read(tmp_path / "slices"), hu=1000.0, held_out=HELD_OUT)
     path = tmp_path / "slices" / "p4" / "images" / "005.npy"
@@ -210,7 +210,7 @@ def test_a_damaged_slice_is_named_and_there_is_no_mean(folder: Path, tmp_path: P
     assert "005.npy" in str(evaluation)
 
 
-def test_slices_of_other_settings_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_row_31_slices_of_other_settings_are_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "run", tmp_path / "run")
     preprocess(folder / "root", tmp_path / "slices", size=64, skip_slices=SKIP, workers=1)
     assert Manifest.read(tmp_path / "slices").config == PreprocessConfig(size=64, skip_slices=str(SKIP))
@@ -218,7 +218,7 @@ def test_slices_of_other_settings_are_refused(folder: Path, tmp_path: Path) -> N
         evaluate(tmp_path / "run", device="cpu")
 
 
-def test_scans_without_a_held_out_patient_name_it(folder: Path, tmp_path: Path) -> None:
+def test_row_43_scans_without_a_held_out_patient_name_it(folder: Path, tmp_path: Path) -> None:
     root = write_patients(tmp_path / "root")
     (root / "p4.nii.gz").unlink()
     (root / "p4_label.nii.gz").unlink()

@@ -50,7 +50,7 @@ def by_case(outcomes) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_case_that_fails_fails_alone_and_keeps_its_kind(workers: int) -> None:
+def test_row_30_a_case_that_fails_fails_alone_and_keeps_its_kind(workers: int) -> None:
     tasks = {"a": "bad", "b": "b", "c": "refused", "d": "hungry", "e": "e"}
     done = by_case(run_cases(work, tasks, workers=workers))
     assert sorted(done) == sorted(tasks)
@@ -64,7 +64,7 @@ def test_a_case_that_fails_fails_alone_and_keeps_its_kind(workers: int) -> None:
     assert done["b"].error is None and done["e"].error is None
 
 
-def test_a_worker_that_dies_is_tried_once_more_alone_and_named() -> None:
+def test_row_35_a_worker_that_dies_is_tried_once_more_alone_and_named() -> None:
     tasks = {"a": "a", "deadly case": "deadly", "b": "b", "bad": "bad", "c": "c"}
     done = by_case(run_cases(work, tasks, workers=2))
     assert sorted(done) == sorted(tasks)

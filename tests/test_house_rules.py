@@ -29,6 +29,7 @@ ALLOWED = {
     "tests/test_dataset.py": {"import pickle"},
     # Traps have to be made, and to be shown to spring where they are not refused.
     "tests/test_checkpoint.py": {"import pickle", "torch.load without weights_only=True"},
+    "tests/malicious_checkpoints.py": {"import pickle"},
     "tests/test_slice_file.py": {"np.load with allow_pickle"},
 }
 COMMANDS = ("sample", "download", "verify", "preprocess", "train", "crossval", "evaluate", "score", "predict", "export",

@@ -131,7 +131,7 @@ def test_says_what_it_is_and_what_it_is_not(name: str) -> None:
         assert (NOTEBOOKS / target).is_file()
 
 
-def test_all_run_in_order_and_again(make: ModuleType, tmp_path: Path) -> None:
+def test_row_50_all_run_in_order_and_again(make: ModuleType, tmp_path: Path) -> None:
     cwd, work = tmp_path / "elsewhere", tmp_path / "work"
     cwd.mkdir()
     said = {}
@@ -168,7 +168,7 @@ def test_all_run_in_order_and_again(make: ModuleType, tmp_path: Path) -> None:
         ("05_visualize", {}, "Run 03_train.ipynb first."),
     ],
 )
-def test_what_is_missing_is_said_in_one_sentence(
+def test_row_50_what_is_missing_is_said_in_one_sentence(
     make: ModuleType, tmp_path: Path, name: str, parameters: dict[str, str], mend: str
 ) -> None:
     with pytest.raises(PapermillExecutionError) as caught:

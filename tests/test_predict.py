@@ -153,7 +153,7 @@ def test_row_46_nothing_of_the_header_but_its_grid_is_copied(run: Path, tmp_path
         assert b"DOE" not in data and b"JANE" not in data and str(tmp_path).encode() not in data
 
 
-def test_a_folder_is_segmented_case_by_case_and_a_bad_scan_fails_alone(run: Path, tmp_path: Path) -> None:
+def test_row_30_a_folder_is_segmented_case_by_case_and_a_bad_scan_fails_alone(run: Path, tmp_path: Path) -> None:
     root = write_tree(tmp_path / "root", cases=2, test_cases=2, shape=SHAPE)
     damaged = root / "imagesTs" / "lung_003.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:-50])
@@ -166,7 +166,7 @@ def test_a_folder_is_segmented_case_by_case_and_a_bad_scan_fails_alone(run: Path
     assert set(tree_bytes(tmp_path / "out")) == names
 
 
-def test_a_rerun_leaves_whole_predictions_and_mends_damaged_ones(run: Path, tmp_path: Path) -> None:
+def test_row_45_a_rerun_leaves_whole_predictions_and_mends_damaged_ones(run: Path, tmp_path: Path) -> None:
     root = write_tree(tmp_path / "root", cases=2, test_cases=0, shape=SHAPE)
     predict(run, root, tmp_path / "out", device="cpu")
     first = tree_bytes(tmp_path / "out")
@@ -204,7 +204,7 @@ def test_arguments_that_can_not_be_meant_are_refused_before_the_scan_is_read(run
         predict(run, source, tmp_path / "mask.nii.gz", skip_slices="many", device="cpu")
 
 
-def test_a_bad_scan_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
+def test_row_45_a_bad_scan_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
     source = write_volume(tmp_path / "scan.nii.gz", *turned(scan_with_blocks()[0], "LAS", LAS_MM))
     source.write_bytes(source.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"predict: .*scan\.nii\.gz"):

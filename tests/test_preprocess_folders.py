@@ -284,7 +284,7 @@ def fill_disk_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, name, until_full(getattr(os, name)))
 
 
-def test_a_full_disk_ends_the_run_and_the_next_goes_on(tree: Path, tmp_path: Path, made, monkeypatch) -> None:
+def test_row_08_a_full_disk_ends_the_run_and_the_next_goes_on(tree: Path, tmp_path: Path, made, monkeypatch) -> None:
     fill_disk_after(30, monkeypatch)  # lung_001 takes 20: 16 slices, 2 folders of them, tumour.npy and case.json
     with pytest.raises(MachineError) as caught:
         again(tree, tmp_path / "out")

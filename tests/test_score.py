@@ -140,7 +140,7 @@ def test_row_43_another_shape_is_refused_and_named(tmp_path: Path) -> None:
         score(found, tmp_path / "label.nii")
 
 
-def test_a_probability_map_is_no_mask(tmp_path: Path) -> None:
+def test_row_24_a_probability_map_is_no_mask(tmp_path: Path) -> None:
     write(tmp_path / "label.nii", mask_of(2))
     with pytest.raises(DataError, match="0 and 1"):
         score(write_volume(tmp_path / "p.nii", mask_of(1) * np.float32(0.5)), tmp_path / "label.nii")

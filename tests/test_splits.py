@@ -100,13 +100,13 @@ def test_nnunets_file_is_taken(tmp_path: Path) -> None:
     assert split.source == "file splits_final.json"
 
 
-def test_patient_in_train_and_val_is_refused_and_named(tmp_path: Path) -> None:
+def test_row_34_a_patient_in_train_and_val_is_refused_and_named(tmp_path: Path) -> None:
     path = splits_file(tmp_path, [{"train": ["a", "b", "c"], "val": ["c", "d", "a"]}])
     with pytest.raises(UsageError, match=r"splits_final\.json: train and val of fold 0 .*found a, c"):
         read_splits(path, "abcd")
 
 
-def test_a_tampered_split_is_refused(tmp_path: Path) -> None:
+def test_row_34_a_tampered_split_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "splits.json"
     make_split(CASES).write(path)
     value = json.loads(path.read_text())

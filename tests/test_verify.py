@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -167,3 +168,28 @@ def test_a_scan_without_a_usable_name_is_listed(tmp_path: Path, name: str) -> No
     verified = verify(tmp_path, workers=1)
     assert [(problem.code, problem.file) for problem in verified.problems] == [("bad-case-name", name)]
     assert verified.cases == ("good",) and verified.exit_code == 3
+
+
+def test_row_25_a_label_without_tumour_is_warned_of_and_listed(clean: Path, tmp_path: Path, capsys) -> None:
+    empty = [write_volume(clean / "labelsTr" / f"lung_00{n}.nii.gz", np.zeros(SHAPE, np.uint8)) for n in (1, 3)]
+    assert main(["verify", str(clean), "--json", str(tmp_path / "v.json"), "--workers", "1"]) == 0
+    content = json.loads((tmp_path / "v.json").read_text())
+    listed = [(p["case"], p["file"], p["code"], p["severity"]) for p in content["problems"]]
+    assert listed == [(p.name[:8], f"labelsTr/{p.name}", "no-tumour", "warning") for p in empty]
+    out = tmp_path / "slices"
+    assert main(["preprocess", str(clean), str(out), "--size", "16", "--skip-slices", "0", "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("the label shows no tumour") == 4 and "lung_003.nii.gz" in said
+
+
+def test_rows_10_to_27_every_item_of_the_json_names_all_that_a_program_needs(spoilt: Path, tmp_path: Path) -> None:
+    image = nib.Nifti1Image(chest_like(SHAPE), affine_of("LAS"))
+    image.set_qform(affine_of("LAS", origin_mm=(0, 0, 0)), 1)
+    image.set_sform(affine_of("LAS"), 1)
+    nib.save(image, spoilt / "imagesTr" / "lung_008.nii.gz")  # two forms, and by that a warning of the header
+    assert main(["verify", str(spoilt), "--json", str(tmp_path / "v.json"), "--workers", "1"]) == 3
+    problems = json.loads((tmp_path / "v.json").read_text())["problems"]
+    assert {p["code"] for p in problems} >= {"forms-differ", "gzip-truncated", "label-values", "grid-direction"}
+    for problem in problems:
+        assert set(problem) == {"case", "file", "code", "what", "expected", "found", "mend", "severity"}
+        assert all(problem[key] for key in ("case", "file", "code", "what", "mend", "severity")), problem

@@ -90,7 +90,7 @@ def test_limit_of_bytes_is_kept_by_giving_up_detail(tmp_path: Path, scan: Path, 
     assert len(frames_of(tight)) == len(frames_of(free)) == SHAPE[2]
 
 
-def test_a_limit_that_can_not_be_kept_is_said_and_nothing_is_written(tmp_path: Path, scan: Path) -> None:
+def test_row_47_a_limit_that_can_not_be_kept_is_said_and_nothing_is_written(tmp_path: Path, scan: Path) -> None:
     with pytest.raises(UsageError, match=r"animate: .*0\.001 MB or less.*a larger --every"):
         animate(scan, tmp_path / "out" / "a.gif", max_bytes=1000, show_progress=False)
     assert list((tmp_path / "out").iterdir()) == []
@@ -124,7 +124,7 @@ def test_window_and_case_change_the_picture(tmp_path: Path, scan: Path) -> None:
     assert not np.array_equal(plain[:, side:], named[:, side:])
 
 
-def test_caption_says_that_there_is_no_tumour(tmp_path: Path, scan: Path, mask: Path) -> None:
+def test_row_47_caption_says_that_there_is_no_tumour(tmp_path: Path, scan: Path, mask: Path) -> None:
     empty = label(tmp_path, "empty.nii.gz", np.s_[:0, :0, :0])
     one, other = (
         frames_of(animate(scan, tmp_path / f"{path.name}.gif", mask=path, every=99, show_progress=False))
@@ -138,7 +138,7 @@ def test_caption_says_that_there_is_no_tumour(tmp_path: Path, scan: Path, mask: 
 
 @pytest.mark.parametrize("spoilt", ["shape", "place", "flip"])
 @pytest.mark.parametrize("role", ["mask", "truth"])
-def test_mask_on_another_grid_is_refused_by_name(tmp_path: Path, scan: Path, role: str, spoilt: str) -> None:
+def test_row_23_mask_on_another_grid_is_refused_by_name(tmp_path: Path, scan: Path, role: str, spoilt: str) -> None:
     changes: dict[str, object] = {
         "shape": {"array": np.zeros((32, 32, 11), np.uint8)},
         "place": {"affine": affine_of(CODES, (0.7, 0.7, 2.5), (-80, -110, 30))},
@@ -191,7 +191,7 @@ def test_same_scan_gives_the_same_bytes(tmp_path: Path, scan: Path) -> None:
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_no_second_copy_of_the_scan_is_held(tmp_path: Path) -> None:
+def test_row_47_no_second_copy_of_a_huge_scan_is_held(tmp_path: Path) -> None:
     import tracemalloc
 
     shape = (128, 128, 400)
@@ -204,3 +204,27 @@ def test_no_second_copy_of_the_scan_is_held(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1.9 * 2 * np.prod(shape)
+
+
+def test_row_47_a_scan_without_slices_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import struct
+
+    from lungseg.cli import main
+
+    from .volumes import chest_like, raw_bytes, write_raw
+
+    data = raw_bytes(chest_like((8, 8, 4)))[:352]
+    struct.pack_into("<4h", data, 40, 3, 8, 8, 0)
+    path = write_raw(tmp_path / "a.nii.gz", bytes(data))
+    assert main(["animate", str(path), str(tmp_path / "a.gif")]) == 3
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "a.nii.gz" in said and "8 x 8 x 0" in said
+    assert not (tmp_path / "a.gif").exists()
+
+
+def test_row_47_a_scan_of_one_slice_and_one_without_tumour_are_shown(tmp_path: Path) -> None:
+    one = write_volume(tmp_path / "one.nii.gz", np.zeros((20, 16, 1), np.int16))
+    none = write_volume(tmp_path / "none.nii.gz", np.zeros((20, 16, 1), np.uint8))
+    out = animate(one, tmp_path / "a.gif", mask=none, truth=none, show_progress=False)
+    with Image.open(out) as image:
+        assert getattr(image, "n_frames", 1) == 1

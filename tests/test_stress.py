@@ -1,0 +1,74 @@
+"""Stress in small numbers; `make stress` runs the same in full and writes benchmarks/results/stress.json."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from .stress import Figure, bombs, full_disk, grammar, hostile, kills, mutants, orientations, races
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and signals of POSIX")
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    """nibabel logs what it mends in a mutant."""
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+
+
+def holds(figure: Figure, tried: int) -> None:
+    assert figure.tried >= tried
+    assert not figure.failures, str(figure)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_rows_14_to_22_header_mutants(tmp_path: Path) -> None:
+    holds(mutants.header_mutants(300, tmp_path, seed=1), 300)
+
+
+def test_rows_11_to_13_gzip_mutants(tmp_path: Path) -> None:
+    holds(mutants.gzip_mutants(90, tmp_path, seed=1), 90)
+
+
+def test_rows_14_bombs(tmp_path: Path) -> None:
+    holds(bombs.bombs(2, tmp_path), 2)
+
+
+def test_row_44_orientation_round_trips(tmp_path: Path) -> None:
+    holds(orientations.orientation_round_trips(2, tmp_path), 96)
+
+
+def test_rows_04_to_06_malicious_archives(tmp_path: Path) -> None:
+    holds(hostile.archives(99, tmp_path), 20)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_row_40_malicious_checkpoints(tmp_path: Path) -> None:
+    holds(hostile.checkpoints(99, tmp_path), 10)
+
+
+def test_made_up_files_of_every_reader(tmp_path: Path) -> None:
+    holds(grammar.made_up(0, tmp_path, start=1, examples=25), 200)
+
+
+@posix
+def test_row_28_preprocess_is_killed(tmp_path: Path) -> None:
+    holds(kills.preprocess_kills(4, tmp_path, seed=1), 4)
+
+
+@posix
+def test_rows_36_and_37_training_is_killed(tmp_path: Path) -> None:
+    holds(kills.training_kills(2, tmp_path, seed=1), 2)
+
+
+@posix
+def test_row_08_every_writer_on_a_full_disk(tmp_path: Path) -> None:
+    holds(full_disk.full_disks(1, tmp_path), 20)
+
+
+@posix
+def test_rows_09_and_32_four_writers_at_once(tmp_path: Path) -> None:
+    holds(races.races(2, tmp_path), 2)
