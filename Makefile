@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint format notebooks images bench-demo bench-real bench-crossval test-extras stress bench-faults clean
+.PHONY: help setup demo test lint format notebooks images bench-demo bench-real bench-crossval test-extras stress bench-faults test-offline lock clean
 
 help:
 	@echo "make demo       the whole pipeline on the embedded sample, into demo/"
@@ -18,10 +18,10 @@ help:
 	@echo "make bench-crossval OUT=FOLDER [SLICES=TREE] [EPOCHS=40]  cross-validation of the sample, or of stacks of slices"
 	@echo "make bench-real VOLUMES=TREE SLICES=TREE OUT=FOLDER [MINUTES=20]  the pipeline on real CT, measured"
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lungseg needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
@@ -32,6 +32,14 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -q
+
+# The same without any network but this machine's own (Linux).
+test-offline: setup
+	unshare $(if $(filter 0,$(shell id -u)),-n,-rn) sh -c 'ip link set lo up 2>/dev/null; exec $(BIN)/python -m pytest -q'
+
+# Pins what the pinned packages need in turn; run after a change of requirements.txt, in a fresh .venv.
+lock: setup
+	$(BIN)/python tests/locked.py > constraints.txt.new && mv constraints.txt.new constraints.txt
 
 lint: setup
 	$(BIN)/ruff check .

@@ -27,7 +27,6 @@ from figures import RESULTS, machine  # noqa: E402
 from lungseg.files import write_json  # noqa: E402
 from tests.stress import Figure, bombs, full_disk, grammar, hostile, kills, mutants, orientations, races  # noqa: E402
 
-MADE_UP_MINUTES = 20
 FIGURES: dict[str, Callable[[Path], Figure]] = {
     "header_mutants": lambda folder: mutants.header_mutants(10_000, folder),
     "gzip_mutants": lambda folder: mutants.gzip_mutants(1000, folder),
@@ -38,15 +37,18 @@ FIGURES: dict[str, Callable[[Path], Figure]] = {
     "races": lambda folder: races.races(20, folder),
     "preprocess_kills": lambda folder: kills.preprocess_kills(50, folder),
     "training_kills": lambda folder: kills.training_kills(20, folder),
-    "full_disks": lambda folder: full_disk.full_disks(4, folder),
-    "made_up_files": lambda folder: grammar.made_up(60 * MADE_UP_MINUTES, folder),
+    "full_disks": lambda folder: full_disk.full_disks([0.0, 0.3, 0.6, 0.9], folder),
+    "made_up_files": lambda folder: grammar.made_up(0, folder),
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
-    names = parser.parse_args().names
+    parser.add_argument("--minutes", type=float, default=20.0, help="processor time for made_up_files (20)")
+    args = parser.parse_args()
+    names = args.names
+    FIGURES["made_up_files"] = lambda folder: grammar.made_up(60 * args.minutes, folder)
     if unknown := sorted(set(names) - set(FIGURES)):
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(FIGURES)}")
     warnings.simplefilter("ignore")

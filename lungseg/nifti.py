@@ -7,6 +7,7 @@ header says.  Nothing larger than the file can back is allocated.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -189,7 +190,8 @@ def _read(path: Path, room: Room) -> tuple[Header, np.ndarray, int, str]:
             header, raw = _collect(stream, size * _MAX_DEFLATE_RATIO + _CHUNK if packed else size, room)
             return header, raw, size, hasher.hexdigest()
     except IsADirectoryError as cause:
-        raise UsageError.of("not-a-file", "is a folder, where a scan is wanted", file=path) from cause
+        mend = "Name the scan's file in it, or give the folder another name."
+        raise UsageError.of("not-a-file", "is a folder, where a scan is wanted", file=path, mend=mend) from cause
     except OSError as cause:
         raise machine_error(cause, path) from cause
 
@@ -206,8 +208,8 @@ def _collect(stream: Iterator[bytes], most: int, room: Room) -> tuple[Header, np
         raise bad(
             "size-mismatch",
             "the file is too small for what its header says",
-            f"{header.file_bytes:,} bytes ({' x '.join(map(str, header.shape))} of {header.dtype.itemsize} bytes)",
-            f"at most {most:,}",
+            _bytes_of(header),
+            f"at most {most:,} bytes",
             MEND_COPY,
         )
     if header.data_bytes > _BOMB_BYTES and header.file_bytes * _MAX_DEFLATE_RATIO > most * _BOMB_RATIO:
@@ -231,18 +233,28 @@ def _collect(stream: Iterator[bytes], most: int, room: Room) -> tuple[Header, np
         raise bad(
             "size-mismatch",
             "the data end too early",
-            f"{header.file_bytes:,} bytes",
+            _bytes_of(header),
             f"{header.offset + filled:,} bytes",
             MEND_COPY,
         )
     return header, raw.view(header.dtype)
 
 
+def _bytes_of(header: Header) -> str:
+    """What the file has to hold, by its header."""
+    shape = " x ".join(map(str, header.shape))
+    return f"{header.file_bytes:,} bytes: {shape} voxels of {header.dtype.itemsize} bytes from byte {header.offset}"
+
+
 def _fill(raw: np.ndarray, filled: int, chunk: bytes | bytearray, header: Header) -> int:
     end = filled + len(chunk)
     if end > raw.size:
         raise bad(
-            "trailing-bytes", "there are bytes after the data", f"{header.file_bytes:,} bytes", "more", MEND_WRITE
+            "trailing-bytes",
+            "there are bytes after the data",
+            _bytes_of(header),
+            "more",
+            f"{MEND_COPY} Or: {MEND_WRITE}",
         )
     raw[filled:end] = np.frombuffer(chunk, np.uint8)
     return end
@@ -256,7 +268,18 @@ def _plain(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
 
 def _inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
     """The inflated chunks of a gzip file of one or more members, each with its CRC and length checked at its end."""
-    left = b""
+    left = file.read(_CHUNK)
+    hasher.update(left)
+    if not left.startswith(_GZIP_MAGIC):
+        if not left:
+            raise bad("empty-file", "is an empty file", "a scan", "0 bytes", MEND_COPY)
+        raise bad(
+            "not-gzip",
+            "is no gzip file, though its name says so",
+            "a file that begins with 1f 8b",
+            repr(left[:16]),
+            "Copy or download the file again; if it is a scan that is not packed, name it .nii.",
+        )
     members = inflated = 0
     while True:
         inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
@@ -281,7 +304,7 @@ def _inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
                     "gzip-damaged",
                     "the gzip stream is damaged",
                     "valid data with a matching CRC",
-                    str(cause),
+                    re.sub(r"^Error -?[0-9]+ | found$", "", str(cause)).lower(),  # "Error -6 Incorrect checksum found"
                     MEND_COPY,
                 ) from cause
             inflated += len(chunk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .errors import DataError, Problem
+from .geometry import orientation_of
 from .nifti import Scan
 
 # Tools round affines to float32 and quaternions; over 512 voxels that moves a corner by about 1e-3 mm.  A tenth of the
@@ -55,12 +56,15 @@ def grid_problem(image: Scan, label: Scan, names: tuple[str, str] = ("image", "l
         )
     directions = [scan.affine[:3, :3] / scan.spacing_mm for scan in (image, label)]
     if not np.allclose(directions[0], directions[1], atol=1e-3):
+        codes = [orientation_of(scan.affine).codes for scan in (image, label)]
+        if codes[0] != codes[1]:  # by far the most frequent: an axis turned round, or two exchanged
+            return differs("grid-direction", f"{both} point different ways", *(f"axes {code}" for code in codes))
         return differs("grid-direction", f"{both} point different ways", _rows(directions[0]), _rows(directions[1]))
     return differs(
         "grid-origin",
         f"{both} lie {apart:.3g} mm apart",
-        _times(image.affine[:3, 3], "mm", " , "),
-        _times(label.affine[:3, 3], "mm", " , "),
+        f"the first voxel at {_times(image.affine[:3, 3], 'mm', ', ')}",
+        f"at {_times(label.affine[:3, 3], 'mm', ', ')}",
     )
 
 
@@ -72,18 +76,20 @@ def hu_warnings(scan: Scan) -> list[Problem]:
     sample = scan.voxels[..., ::_SAMPLED_EVERY]
     low, high = float(sample.min()), float(sample.max())
 
-    def warning(code: str, what: str, expected: str) -> list[Problem]:
-        mend = "Check that the scan is a CT in Hounsfield units."
+    def warning(code: str, what: str, expected: str, mend: str = "") -> list[Problem]:
+        mend = f"Check that the scan is a CT in Hounsfield units.{mend}"
         return [Problem(code, what, expected, f"{low:g} to {high:g}", mend, str(scan.path), severity="warning")]
 
     if low == high:
         return warning("hu-constant", "every voxel has the same value", "a chest CT")
     if low >= 0 and high <= 255:
-        return warning("hu-8-bit", "values look like an 8-bit picture, not HU", "air at about -1000 HU")
+        mend = " A picture has lost them: convert the scan from its DICOM files again."
+        return warning("hu-8-bit", "values look like an 8-bit picture, not HU", "air at about -1000 HU", mend)
     if high < 0:
         return warning("hu-all-negative", "all values are below 0", "soft tissue at about 0 to 100 HU")
     if low > -500:
-        return warning("hu-no-air", "there is no air in the scan", "air at about -1000 HU")
+        shifted = "" if low < -200 or high < 1000 else " Values from about 0 to 4095 are often HU + 1024."
+        return warning("hu-no-air", "there is no air in the scan", "air at about -1000 HU", shifted)
     return []
 
 

@@ -12,7 +12,7 @@ Three layouts are understood:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -177,7 +177,9 @@ def _flat(root: Path, problems: list[Problem]) -> list[Case]:
     labels = {name for name in scans if name.endswith(LABEL_SUFFIX)}
     for name in sorted(labels):
         if name.removesuffix(LABEL_SUFFIX) not in scans:
-            problems.append(_problem("missing-image", "there is a label without an image", scans[name], case=name))
+            mend = "Put its image beside it, or take the label away."
+            problem = _problem("missing-image", "there is a label without an image", scans[name], case=name)
+            problems.append(replace(problem, mend=mend))
     return [Case(name, path, scans.get(name + LABEL_SUFFIX)) for name, path in scans.items() if name not in labels]
 
 

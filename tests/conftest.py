@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,12 @@ import pytest
 
 from lungseg.preprocess import preprocess
 
+from .offline import sitecustomize  # noqa: F401 - from here on, no address but this machine's is open
 from .volumes import write_tree
+
+# And to no process that is started from here, notebook kernels and workers among them.
+_OFFLINE = str(Path(__file__).parent / "offline")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_OFFLINE, os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="module")

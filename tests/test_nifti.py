@@ -399,7 +399,11 @@ def test_files_that_are_no_scans(tmp_path: Path) -> None:
     refused(write_raw(tmp_path / "b.nii", b""), "not-nifti")
     refused(write_raw(tmp_path / "c.nii", bytes(raw_bytes(chest_like(SHAPE)))[:200]), "truncated")
     (tmp_path / "d.nii.gz").write_bytes(b"")
-    refused(tmp_path / "d.nii.gz", "gzip-truncated")
+    refused(tmp_path / "d.nii.gz", "empty-file")
+    (tmp_path / "d.nii.gz").write_bytes(b"<!DOCTYPE html>" * 100)
+    assert "DOCTYPE" in refused(tmp_path / "d.nii.gz", "not-gzip").problem.found
+    (tmp_path / "d.nii.gz").write_bytes(bytes(raw_bytes(chest_like(SHAPE))))
+    assert "name it .nii" in refused(tmp_path / "d.nii.gz", "not-gzip").problem.mend
     (tmp_path / "e.dcm").write_bytes(b"DICM")
     refused(tmp_path / "e.dcm", "bad-suffix")
     with pytest.raises(UsageError):

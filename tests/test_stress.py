@@ -38,25 +38,20 @@ def test_rows_14_bombs(tmp_path: Path) -> None:
 
 
 def test_row_44_orientation_round_trips(tmp_path: Path) -> None:
-    holds(orientations.orientation_round_trips(2, tmp_path), 96)
+    holds(orientations.orientation_round_trips(1, tmp_path), 48)
 
 
 def test_rows_04_to_06_malicious_archives(tmp_path: Path) -> None:
-    holds(hostile.archives(99, tmp_path), 20)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_row_40_malicious_checkpoints(tmp_path: Path) -> None:
-    holds(hostile.checkpoints(99, tmp_path), 10)
+    holds(hostile.archives(99, tmp_path), 20)  # checkpoints: tests/test_checkpoint.py
 
 
 def test_made_up_files_of_every_reader(tmp_path: Path) -> None:
-    holds(grammar.made_up(0, tmp_path, start=1, examples=25), 200)
+    holds(grammar.made_up(0, tmp_path, start=1, examples=12), 100)
 
 
 @posix
 def test_row_28_preprocess_is_killed(tmp_path: Path) -> None:
-    holds(kills.preprocess_kills(4, tmp_path, seed=1), 4)
+    holds(kills.preprocess_kills(3, tmp_path, seed=1), 3)
 
 
 @posix
@@ -66,7 +61,7 @@ def test_rows_36_and_37_training_is_killed(tmp_path: Path) -> None:
 
 @posix
 def test_row_08_every_writer_on_a_full_disk(tmp_path: Path) -> None:
-    holds(full_disk.full_disks(1, tmp_path), 20)
+    holds(full_disk.full_disks([0.3], tmp_path, told=(False,), only=("preprocess", "train", "predict", "export")), 4)
 
 
 @posix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,6 @@ from . import Figure
 from .victim import Victim, can_mount
 
 FULL, DONE = 5, 0
-# Shares of what a command writes that the disk has room for.
-SHARES = (0.0, 0.3, 0.6, 0.9, 0.15, 0.45, 0.75, 0.97)
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,19 @@ def writers(folder: Path) -> dict[str, Writer]:
     }  # fmt: skip
 
 
-def full_disks(shares: int, folder: Path) -> Figure:
+def full_disks(
+    shares: Sequence[float], folder: Path, *, told: tuple[bool, ...] = (True, False), only: Sequence[str] = ()
+) -> Figure:
     """Every writer on a small disk with room for some share of what it writes, and again once there is room.
 
     Where no disk can be mounted, the system's limit on the size of a file takes its place.
+
+    Args:
+        shares: of what it writes that there is room for.
+        folder: of the test.
+        told: whether the disk says beforehand that it is full, or is only found out to be while it is written to.
+        only: names of writers; all where it is empty.
+
     """
     figure = Figure(
         "full_disks", "no corrupt final file, exit code 5, and the same command ends well once there is room"
@@ -94,16 +101,18 @@ def full_disks(shares: int, folder: Path) -> Figure:
         victim.ask("mount", path=disk, size=64 << 20) if mounted else disk.mkdir()
         _prepare(figure, victim, folder, disk)
         for name, writer in writers(folder).items():
+            if only and name not in only:
+                continue
             words = writer.words(disk)
             done = victim.run(*words)
             if not figure.check(done["code"] == DONE, f"{name}: without a limit {done['code']}: {done['err'][-300:]}"):
                 continue
             needed = victim.ask("used", path=disk / writer.out) or 4096
-            for share in SHARES[:shares]:
-                for plenty in (False, True):  # said beforehand, and found out while writing
+            for share in shares:
+                for said in told:
                     if not writer.keeps:
                         victim.ask("remove", path=disk / writer.out)
-                    _one(figure, victim, disk, name, writer, int(needed * share), plenty, mounted)
+                    _one(figure, victim, disk, name, writer, int(needed * share), not said, mounted)
         if mounted:
             victim.ask("unmount", path=disk)
     return figure
