@@ -126,8 +126,8 @@ RECIPES: dict[str, Recipe] = {
     # The published student recipe, its bugs mended: plain U-Net, BCE, Adam, oversampling.
     "classic": Recipe(),
     # For two CPU cores, eight patients and some minutes: a narrow network, squares of 2 x 2 pixels taken as one, and
-    # windows in place of whole slices, four times as many for the same work.  Its deepest level sees a large mass whole;
-    # much longer training learns so few patients by heart.
+    # windows in place of whole slices, four times as many for the same work.  Its deepest level sees a large mass
+    # whole; much longer training learns so few patients by heart.
     "demo": Recipe(
         name="demo",
         unet=UNetConfig(widths=(16, 32, 64, 96, 96), norm="batch", patch=2, window_hu=(-1000.0, 400.0), prior=0.01),
