@@ -37,6 +37,7 @@ FIGURES: dict[str, Callable[[Path], Figure]] = {
     "races": lambda folder: races.races(20, folder),
     "preprocess_kills": lambda folder: kills.preprocess_kills(50, folder),
     "training_kills": lambda folder: kills.training_kills(20, folder),
+    "predict_kills": lambda folder: kills.predict_kills(20, folder),
     "full_disks": lambda folder: full_disk.full_disks([0.0, 0.3, 0.6, 0.9], folder),
     "made_up_files": lambda folder: grammar.made_up(0, folder),
 }

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from .errors import IntegrityError, LungsegError, MachineError, Problem, UsageEr
 
 TEMPORARY_PREFIX = ".lungseg-partial-"
 LOCK_NAME = ".lungseg.lock"
+_LEFTOVER_S = 3600  # no writer takes so long for one file
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -52,6 +55,8 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         os.replace(temporary, path)
         if durable and os.name == "posix":
             _fsync(path.parent)
+        if durable:
+            _clear_leftovers(path)
     except OSError as error:
         raise machine_error(error, path) from error
     finally:
@@ -214,6 +219,14 @@ def check_digest(data: bytes | memoryview, expected: str, path: str | Path) -> N
             file=path,
             mend="Run the same `lungseg preprocess` again: it repairs damaged slices.",
         )
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it; what is young may be of one that is still writing."""
+    with contextlib.suppress(OSError):
+        for leftover in path.parent.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(path.name)}"):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
+                leftover.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

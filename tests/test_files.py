@@ -119,3 +119,17 @@ def test_a_file_where_a_folder_is_wanted(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UsageError):
             files.make_folder(folder)
+
+
+def test_row_45_what_killed_writers_of_a_file_left_is_cleared_once_it_is_old(tmp_path: Path) -> None:
+    path = tmp_path / "mask [1].nii.gz"
+    old, young, other = (
+        tmp_path / f"{files.TEMPORARY_PREFIX}{name}"
+        for name in (f"00-{path.name}", f"11-{path.name}", "22-other.nii.gz")
+    )
+    for leftover in (old, young, other):
+        leftover.write_bytes(b"half")
+    for leftover in (old, other):
+        os.utime(leftover, (1, 1))
+    files.atomic_write(path, b"whole", durable=True)
+    assert sorted(tmp_path.iterdir()) == sorted([path, young, other])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .stress import Figure, bombs, full_disk, grammar, hostile, kills, mutants, orientations, races
+from .stress.victim import Victim, can_mount
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and signals of POSIX")
 
@@ -57,6 +58,27 @@ def test_row_28_preprocess_is_killed(tmp_path: Path) -> None:
 @posix
 def test_rows_36_and_37_training_is_killed(tmp_path: Path) -> None:
     holds(kills.training_kills(2, tmp_path, seed=1), 2)
+
+
+@posix
+def test_row_45_a_read_only_target_is_said_by_every_writer(tmp_path: Path) -> None:
+    if not can_mount():
+        pytest.skip("this system lets nobody mount a disk")
+    disk = tmp_path / "disk"
+    with Victim(tmp_path, own_mounts=True) as victim:
+        victim.ask("mount", path=disk, size=8 << 20)
+        full_disk.prepare(Figure("", ""), victim, tmp_path, disk)
+        victim.ask("read_only", path=disk)
+        for name, writer in full_disk.writers(tmp_path).items():
+            done = victim.run(*writer.words(disk))
+            last = done["err"].strip().splitlines()[-1]
+            assert done["code"] == 5 and "Read-only" in last and str(disk) in last, f"{name}: {done}"
+            assert "Traceback" not in done["err"]
+
+
+@posix
+def test_row_45_predict_is_killed(tmp_path: Path) -> None:
+    holds(kills.predict_kills(4, tmp_path), 4)
 
 
 @posix

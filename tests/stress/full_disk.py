@@ -99,7 +99,7 @@ def full_disks(
     with ExitStack() as stack:
         victim = stack.enter_context(Victim(folder, own_mounts=mounted))
         victim.ask("mount", path=disk, size=64 << 20) if mounted else disk.mkdir()
-        _prepare(figure, victim, folder, disk)
+        prepare(figure, victim, folder, disk)
         for name, writer in writers(folder).items():
             if only and name not in only:
                 continue
@@ -118,7 +118,8 @@ def full_disks(
     return figure
 
 
-def _prepare(figure: Figure, victim: Victim, folder: Path, disk: Path) -> None:
+def prepare(figure: Figure, victim: Victim, folder: Path, disk: Path) -> None:
+    """Make what the writers read, in ``folder``, and a run on the small disk."""
     root = write_tree(folder / "root")
     with tarfile.open(folder / "Task06_Lung.tar", "w") as archive:
         archive.add(root, "Task06_Lung")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lungseg.files import TEMPORARY_PREFIX
+from lungseg.preprocess import preprocess
+from tests.known_network import write_run
 from tests.training import weights_of, write_slices
 from tests.volumes import tree_bytes, write_tree
 
@@ -95,6 +98,41 @@ def training_kills(count: int, folder: Path, seed: int = 0) -> Figure:
                 other = [key for key in weights if found.get(key) != weights[key]]
                 figure.check(found.keys() == weights.keys() and not other, f"{case}: {name} differs in {other[:3]}")
             figure.check(json.loads((run / "config.json").read_text())["finished"] is not None, f"{case}: not finished")
+    return figure
+
+
+def predict_kills(count: int, folder: Path) -> Figure:
+    """One scan and a folder of scans, before changes of files that are spread over the whole command."""
+    figure = Figure("predict_kills", "no half mask, the scan as it was, and the same command ends in the same bytes")
+    root = write_tree(folder / "root")
+    run = write_run(folder / "run", preprocess(root, folder / "slices", size=16, skip_slices=2, workers=1).manifest)
+    before = tree_bytes(root)
+    figure.facts = {"changes_of_a_run": {}}
+    with Victim(folder) as victim:
+        for number in range(count):
+            kind = ("scan", "folder")[number % 2]
+            scan, name = (root / "imagesTr/lung_001.nii.gz", "mask.nii.gz") if kind == "scan" else (root, "masks")
+            clean, out = folder / f"clean-{kind}", folder / f"out-{number}"
+            for place in (clean, out):
+                place.mkdir(exist_ok=True)
+            if kind not in figure.facts["changes_of_a_run"]:
+                done = victim.run("predict", run, scan, clean / name, "--device", "cpu", watch=str(clean))
+                figure.check(done["code"] == 0, f"without a kill: {done['code']} {done['err'][-200:]}")
+                figure.facts["changes_of_a_run"][kind] = done["changes"]
+            changes = figure.facts["changes_of_a_run"][kind]
+            at = 1 + number // 2 * changes // max(1, (count + 1) // 2)
+            words = ("predict", run, scan, out / name, "--device", "cpu")
+            dead = victim.run(*words, kill_at=at, watch=str(out))
+            case = f"{kind}, kill {number} at change {at} of {changes}"
+            figure.tried += 1
+            figure.check(dead["code"] == -signal.SIGKILL, f"{case}: ended with {dead['code']}")
+            halves = [fault for fault in victim.ask("unsound", path=out) if not fault.endswith("was left behind")]
+            figure.check(not halves, f"{case}: {halves}")
+            figure.check(tree_bytes(root) == before, f"{case}: the scans were changed")
+            again = victim.run(*words)
+            figure.check(again["code"] == 0, f"{case}: the rerun ended with {again['code']}: {again['err'][-200:]}")
+            found = {name: data for name, data in tree_bytes(out).items() if TEMPORARY_PREFIX not in name}
+            figure.check(found == tree_bytes(clean), f"{case}: {_difference(found, tree_bytes(clean))}")
     return figure
 
 

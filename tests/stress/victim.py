@@ -187,6 +187,10 @@ def mount(path: Path, size: int) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)], check=True)
 
 
+def read_only(path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
+
+
 def unmount(path: Path) -> None:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
@@ -224,7 +228,9 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-DISK = {function.__name__: function for function in (mount, unmount, fill, empty, used, unsound, names, remove)}
+DISK = {
+    function.__name__: function for function in (mount, read_only, unmount, fill, empty, used, unsound, names, remove)
+}
 
 if __name__ == "__main__":
     import torch
