@@ -29,6 +29,7 @@ NAMES = ("01_preprocess", "02_dataset", "03_train", "04_evaluate", "05_visualize
 MOST_BYTES = 300_000  # of a stored notebook
 KERNEL = "python3"  # ipykernel's own, of the environment that runs this file
 METADATA = ("kernelspec", "language_info")  # what is kept of a notebook's
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_METADATA = ("tags",)
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
 
@@ -106,7 +107,7 @@ def cleaned(notebook: NotebookNode, work: str | None = None) -> NotebookNode:
 
 
 def _stored(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """The outputs without progress lines, whose seconds differ, and with each picture in its smallest form alone."""
+    """The outputs without progress lines, whose seconds differ, without widgets, each picture in its smallest form."""
     stored: list[NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream" and output.name == "stderr":
@@ -115,6 +116,8 @@ def _stored(outputs: list[NotebookNode]) -> list[NotebookNode]:
         if output.output_type == "stream" and stored and stored[-1].output_type == "stream":
             stored[-1].text += output.text  # how a stream is cut into pieces is chance
             continue
+        if WIDGET in output.get("data", {}):
+            continue  # it shows where the notebook runs; a static picture stands beside it
         pictures = sorted(
             (key for key in output.get("data", {}) if key.startswith("image/")), key=lambda key: len(output.data[key])
         )

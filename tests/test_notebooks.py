@@ -32,6 +32,7 @@ TINY = {
 }
 MOST_LINES, MOST_CELLS = 15, 25
 MOST_COLUMNS = 120
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,8 @@ def text_of(notebook: NotebookNode) -> str:
 
 def pictures_of(notebook: NotebookNode) -> list[Image.Image]:
     outputs = (output for cell in code_cells(notebook) for output in cell.outputs)
-    data = (item for output in outputs for key, item in output.get("data", {}).items() if key.startswith("image/"))
+    shown = (entry for output in outputs for entry in output.get("data", {}).items())
+    data = (item for key, item in shown if key.startswith("image/") and key != "image/svg+xml")
     return [Image.open(io.BytesIO(base64.b64decode(item))) for item in data]
 
 
@@ -115,6 +117,7 @@ def test_nothing_stored_belongs_to_one_machine_or_moment(name: str) -> None:
     for path in (NOTEBOOKS.parent, Path.home(), sys.prefix, tempfile.gettempdir()):
         assert str(path) == "/" or f"{path}/" not in text
     assert not re.search(r" at 0x[0-9a-f]{6,}>|papermill|site-packages", text)
+    assert WIDGET not in text and "widget-state" not in text
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -149,7 +152,7 @@ def test_row_50_all_run_in_order_and_again(make: ModuleType, tmp_path: Path) -> 
     assert "7,781,761" in said["03_train"] and "finished before: True" in said["03_train"]
     assert (folder / "run" / "evaluation" / "summary.json").is_file()
     assert "the same as by evaluate: True" in said["04_evaluate"]
-    assert {path.suffix for path in (folder / "predictions").glob("lung_006*")} == {".gz", ".json", ".gif"}
+    assert {path.suffix for path in (folder / "predictions").glob("lung_006*")} == {".gz", ".json", ".html", ".gif"}
     assert not list(cwd.iterdir())
 
     # A finished run is returned as it is, not trained again.
@@ -188,6 +191,7 @@ def test_cleaning_drops_what_was_injected_and_renames_the_work_folder(make: Modu
         v4.new_output("stream", name="stderr", text="slicing: 3/3 cases in 2 s\n"),
         v4.new_output("stream", name="stdout", text="done\n"),
         v4.new_output("display_data", {**picture, "image/jpeg": "aa", "text/plain": "<Figure>"}),
+        v4.new_output("display_data", {WIDGET: {"model_id": "abc"}, "text/plain": "NiiVue()"}),
     ]
     injected = v4.new_code_cell('work = "/else/where/work"', metadata={"tags": ["injected-parameters"]})
     notebook = v4.new_notebook(cells=[written, injected], metadata={"papermill": {"start_time": "now"}})

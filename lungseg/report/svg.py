@@ -34,9 +34,9 @@ class Plot:
 
     title: str
     reading: str
-    svg: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    svg: str = field(repr=False)
+    header: tuple[str, ...] = field(repr=False)
+    rows: tuple[tuple[str, ...], ...] = field(repr=False)
 
     def _repr_svg_(self) -> str:
         """What a notebook shows."""
@@ -196,7 +196,8 @@ class Drawing:
             top = _TOP + 10 + legend_at[1] * (floor - _TOP)
             legend = f'<g transform="translate({left:.0f} {top:.0f})" class="halo">{"".join(self._legend)}</g>'
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" '
+            f'width="{WIDTH}" height="{HEIGHT}" role="img" '
             f'aria-label="{escape(f"{title}. {reading}")}" font-family="system-ui, sans-serif" font-size="13" '
             f'fill="currentColor"><title>{escape(title)}</title><desc>{escape(reading)}</desc>'
             f'<path class="grid" d="{"".join(grid)}" stroke="currentColor" stroke-opacity="0.16" fill="none"/>'

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .encoding import save_animation
     from .figures import montage, side_by_side
     from .frames import Detail, render_frames
+    from .planes import three_planes, volume_viewer
     from .recorded import record
     from .windows import WINDOWS_HU, to_grey, to_hu, window_hu
 
@@ -36,6 +37,8 @@ _HOME = {
     "side_by_side": "figures",
     "Detail": "frames",
     "render_frames": "frames",
+    "three_planes": "planes",
+    "volume_viewer": "planes",
     "record": "recorded",
     "WINDOWS_HU": "windows",
     "to_grey": "windows",
@@ -58,10 +61,12 @@ __all__ = [
     "render_frames",
     "save_animation",
     "side_by_side",
+    "three_planes",
     "to_grey",
     "to_hu",
     "training_curves",
     "unet_diagram",
+    "volume_viewer",
     "window_hu",
 ]
 
