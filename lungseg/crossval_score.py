@@ -177,6 +177,7 @@ def score_folds(
         if not problems:
             folder_of.write_chosen(run, Chosen(tuple(numbers), tuple(fold.weights for fold in folds), chosen))
         plain = tuple(patient.plain for patient in patients)
+        content = None
         if report:
             content = evaluation_report(
                 plain,
@@ -187,7 +188,7 @@ def score_folds(
                 folds={patient.plain.case: patient.fold.number for patient in patients},
             )
             write_report(content, run / FOLDER)
-    return CrossValidation(plain, summary, run / FOLDER, tuple(problems), tuned=tuple(tuned))
+    return CrossValidation(plain, summary, run / FOLDER, tuple(problems), report=content, tuned=tuple(tuned))
 
 
 def _patients(folds: list[TrainedFold], kept: OutOfFold, pictures: Path | None) -> tuple[list[_Patient], list[Problem]]:

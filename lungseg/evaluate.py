@@ -29,6 +29,7 @@ from .pairs import check_pair
 from .patient_summary import over_patients, table
 from .progress import progress
 from .report.case_file import CaseView, write_case
+from .report.content import Report
 from .report.evaluation_page import PAGE, write_report
 from .report.from_evaluation import case_path, evaluation_report
 from .run_folder import METRICS, SPLITS, processed_folder
@@ -56,6 +57,7 @@ class Evaluation:
         folder: where ``cases.csv`` and ``summary.json`` are.
         problems: what kept patients out.
         comparison: with another run or file, where one was asked for.
+        report: what ``report.html`` says; None where none was made.
     """
 
     cases: tuple[CaseScore, ...]
@@ -63,6 +65,7 @@ class Evaluation:
     folder: Path
     problems: tuple[Problem, ...] = ()
     comparison: Comparison | None = None
+    report: Report | None = field(default=None, repr=False)
 
     @property
     def exit_code(self) -> int:
@@ -90,6 +93,9 @@ class Evaluation:
         dice = {score.case: score.dice for score in self.cases}
         comparison = compare_scores(dice, other, slice_sets=bool(self.summary.get("slice_sets")))
         write_json(path, comparison.as_dict())
+        if self.report is not None:
+            said = " ".join(str(comparison).split())
+            write_report(replace(self.report, notes=(f"{said[0].upper()}{said[1:]}",)), self.folder)
         return replace(self, comparison=comparison)
 
     def _look(self) -> list[str]:
@@ -224,12 +230,14 @@ def evaluate(
         }
         write_csv(run / FOLDER / CASES, scores)
         write_json(run / FOLDER / SUMMARY, summary)
+        content = None
         if report:
             content = evaluation_report(
                 scores, summary, run / FOLDER, title=f"Run {run.resolve().name}", metrics=[run / METRICS]
             )
             write_report(content, run / FOLDER)
-        return Evaluation(tuple(scores), summary, run / FOLDER, tuple(problems)).compared(other)
+        done = Evaluation(tuple(scores), summary, run / FOLDER, tuple(problems), report=content)
+        return done.compared(other)
 
 
 def _refuse_of_folds(run: Path, **asked: bool) -> None:

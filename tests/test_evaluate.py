@@ -170,6 +170,8 @@ def test_another_run_and_a_table_are_compared_patient_by_patient(folder: Path, t
     assert "against table.csv, column dice_a" in str(first)
     itself = evaluate(run, device="cpu", compare=run, report=False)
     assert itself.comparison.equal == 3 and itself.comparison.p == 1.0
+    assert evaluate(run, device="cpu", compare=f"{table}:dice_b").comparison.better == 1
+    assert "Against table.csv, column dice_b" in (run / "evaluation" / "report.html").read_text("utf-8")
     assert evaluate(run, device="cpu", report=False).comparison is None
     assert not (run / "evaluation" / "comparison.json").exists()  # it belonged to older numbers
 

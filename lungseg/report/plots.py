@@ -46,7 +46,8 @@ def dice_plot(report: Report) -> Plot:
         drawing.band(*report.dice_interval)
     if report.dice_mean is not None:
         drawing.line([(x.low, report.dice_mean), (x.high, report.dice_mean)], "a", "dashed", 1.6)
-    for low, high, mean, ends in _class_means(patients) if by_volume else []:
+    classes = _class_means(patients) if by_volume else []
+    for low, high, mean, ends in classes:
         middle = (max(low, x.low) * min(high, x.high)) ** 0.5
         drawing.whisker(middle, *ends)
         drawing.mark(middle, mean, f"mean of this size {mean:.2f}, {ends[0]:.2f} to {ends[1]:.2f}", "ink", "diamond", 4)
@@ -64,7 +65,7 @@ def dice_plot(report: Report) -> Plot:
     if report.dice_mean is not None:
         told, interval = f" The dashed line is the mean, {report.dice_mean:.2f}", report.dice_interval
         told += "." if interval is None else f", the band its 95 % interval, {interval[0]:.2f} to {interval[1]:.2f}."
-    bars = " Diamonds with bars are means of patients of like size with their intervals." if by_volume else ""
+    bars = " Diamonds with bars are means of patients of like size with their intervals." if classes else ""
     n_failed = len(report.failed)
     reading = (
         f"Each mark is a patient: {count(len(patients) - n_failed, 'disc')} outlined, "
