@@ -77,27 +77,44 @@ def write_metrics(path: str | Path, rows: list[dict[str, float]]) -> None:
 class NonFiniteGuard(pl.Callback):
     """Ends training where the loss is NaN or infinite several batches in a row; checkpoints of before are kept.
 
+    Args:
+        limit: batches in a row.
+        look_every: batches after which the losses are looked at.  Looking makes the program wait for a GPU, which then
+            has nothing to do while the next batch is being prepared; so there they are counted where they are.
+
     Raises:
         TrainingError: out of ``fit``.
     """
 
-    def __init__(self, limit: int = NON_FINITE_LIMIT) -> None:
-        self.limit, self.in_a_row = limit, 0
+    def __init__(self, limit: int = NON_FINITE_LIMIT, look_every: int = 1) -> None:
+        self.limit, self.look_every = limit, look_every
+        self._in_a_row: torch.Tensor | None = None
+        self._longest: torch.Tensor | None = None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        self.in_a_row = 0 if bool(torch.isfinite(loss)) else self.in_a_row + 1
-        if self.in_a_row >= self.limit:
-            done = trainer.current_epoch
-            kept = f"{LAST} holds the weights after epoch {done}" if done else "no epoch was finished, so none is kept"
-            raise TrainingError.of(
-                "non-finite-loss",
-                f"the loss is no finite number in {self.limit} batches in a row, at step {trainer.global_step}; {kept}",
-                found=str(float(loss)),
-                mend="Train again with a lower --learning-rate, or with --precision 32.",
-            )
+        odd = (~torch.isfinite(loss.detach())).long()
+        self._in_a_row = odd if self._in_a_row is None else (self._in_a_row + 1) * odd
+        self._longest = self._in_a_row if self._longest is None else torch.maximum(self._longest, self._in_a_row)
+        if (batch_idx + 1) % self.look_every == 0:
+            self._look(trainer, loss)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._look(trainer, None)
+
+    def _look(self, trainer: pl.Trainer, loss: torch.Tensor | None) -> None:
+        if self._longest is None or int(self._longest) < self.limit:
+            return
+        done = trainer.current_epoch
+        kept = f"{LAST} holds the weights after epoch {done}" if done else "no epoch was finished, so none is kept"
+        raise TrainingError.of(
+            "non-finite-loss",
+            f"the loss is no finite number in {self.limit} batches in a row, at step {trainer.global_step}; {kept}",
+            found="" if loss is None else str(float(loss)),
+            mend="Train again with a lower --learning-rate, or with --precision 32.",
+        )
 
 
 class EndOfRun(pl.Callback):

@@ -99,6 +99,7 @@ class Recipe:
         early_stop: epochs without a better inner validation Dice after which training ends; 0 never.
         precision: ``auto`` (bf16 where the device is fast at it), ``32`` or ``bf16``.
         seed: of weights, order and augmentation.
+        compile: let torch compile the network for training steps: minutes to start, then fewer passes over memory.
     """
 
     name: str = "classic"
@@ -116,6 +117,7 @@ class Recipe:
     early_stop: int = 0
     precision: Literal["auto", "32", "bf16"] = "auto"
     seed: int = 0
+    compile: bool = False
 
     def but(self, **changes: Any) -> Recipe:
         """The same recipe with some settings changed; ``None`` leaves a setting as it is."""

@@ -106,6 +106,12 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
         """Choose the epoch of the augmentation; call it before the loader is iterated."""
         self._epoch.fill_(epoch)
 
+    def hold_on(self, device: torch.device) -> None:
+        """Move the slices, which have to be in memory, to where the network is; batches are then made there."""
+        assert self._stored is not None
+        images, masks = self._stored
+        self._stored = images.to(device), masks.to(device)
+
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, ...]:
         """Images and masks ``float32 [B, 1, size, size]``, and with ``with_index`` the indices ``int64 [B]``.
 
@@ -126,6 +132,7 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
     def _gather(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         if self._stored is not None:
             stored_images, stored_masks = self._stored
+            slices = slices.to(stored_images.device)
             return stored_images[slices].float(), stored_masks[slices].float()
         images = torch.empty(len(slices), 1, self.size, self.size)
         masks = torch.zeros_like(images)

@@ -38,6 +38,8 @@ from .unet import parameter_count
 STAGE = "train"
 # A checkpoint holds each weight three times over (Adam keeps two moments); best and last, and one being written.
 BYTES_A_WEIGHT = 4 * 3 * 3
+# Steps on a GPU after which its results are looked at; each look makes the program and the GPU wait for each other.
+LOOK_EVERY = 32
 
 
 def fit(
@@ -77,10 +79,10 @@ def fit(
     bar = on_terminal() and sys.stdout.isatty()  # Lightning's bar is on standard output
     callbacks: list[pl.Callback] = [
         EpochLog(run / METRICS, recipe.epochs, lines=not bar),
-        NonFiniteGuard(),
+        NonFiniteGuard(look_every=LOOK_EVERY if device.type == "cuda" else 1),
         end,
         *run_checkpoints(folder, validated=bool(cases)),
-        *([TQDMProgressBar()] if bar else []),
+        *([TQDMProgressBar(refresh_rate=LOOK_EVERY if device.type == "cuda" else 1)] if bar else []),
     ]
     trainer = pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),

@@ -55,6 +55,9 @@ class LungSegmenter(pl.LightningModule):
         with torch.random.fork_rng(devices=[]):  # weights follow from the recipe's seed alone
             torch.manual_seed(self.recipe.seed)
             self.net = UNet(self.recipe.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.recipe.compile:
+            # Beside the module, not in it: the names in a checkpoint stay those of the network.
+            self.__dict__["_compiled"] = torch.compile(self.net, dynamic=False)
         self.loss = loss_named(self.recipe.loss)
         self.dice = PatientDice(cases)
         self.augment = augment
@@ -68,7 +71,10 @@ class LungSegmenter(pl.LightningModule):
     def model_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and logits of a batch."""
         image, mask, _ = batch
-        logits = self(image.contiguous(memory_format=torch.channels_last))
+        # Whole training batches only: for every other shape, torch would compile anew.
+        whole = self.training and len(image) == self.recipe.batch_size
+        net = self.__dict__.get("_compiled", self.net) if whole else self.net
+        logits = net(image.contiguous(memory_format=torch.channels_last))
         return self.loss(logits, mask), logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from .dataset import LungDataset, make_sampler
 from .errors import LungsegError
 from .memory import available_memory
+from .resident import ResidentBatches
 
 BYTES_A_PIXEL = 3  # float16 image and uint8 mask
 SHARE_OF_MEMORY = 0.4  # slices are kept in memory where they take less than this of what is free
@@ -30,6 +31,8 @@ class SliceLoaders(pl.LightningDataModule):
         batch_size: slices a step.
         seed: of the order.
         workers: processes that load; 0 loads in this one.
+        resident: where the slices, held in memory by both datasets, are kept for the whole run; the batches are then
+            gathered there, the very same ones.  None leaves them to a loader.
         limit: at most so many training batches an epoch; 0 is all.
     """
 
@@ -42,25 +45,36 @@ class SliceLoaders(pl.LightningDataModule):
         seed: int,
         workers: int = 0,
         limit: int = 0,
+        resident: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.training, self.validation = training, validation
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         steps = math.ceil(len(training) / batch_size)
         self.steps_per_epoch = min(steps, limit) if limit else steps
+        self.resident = resident
+        if resident is not None:
+            for dataset in (training, validation):
+                if dataset is not None:
+                    dataset.hold_on(resident)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader | ResidentBatches:
         """Made anew for each epoch.  The epoch is counted in steps, because Lightning's own count is one behind while
         a run is being resumed (Lightning issue 21938), and the draws would not be those of the uninterrupted run."""
         assert self.trainer is not None
         epoch = self.trainer.global_step // self.steps_per_epoch
         self.training.set_epoch(epoch)
         sampler = make_sampler(self.training, seed=self.seed, epoch=epoch)
+        if self.resident is not None:
+            return ResidentBatches(self.training, sampler.draws(), self.batch_size, self.resident)
         return self._loader(self.training, sampler=sampler, collate_fn=_collate)
 
-    def val_dataloader(self) -> DataLoader | list[Any]:
+    def val_dataloader(self) -> DataLoader | ResidentBatches | list[Any]:
         if self.validation is None:
             return []
+        if self.resident is not None:
+            order, cases = torch.arange(len(self.validation)), torch.from_numpy(self.validation.case_index)
+            return ResidentBatches(self.validation, order, self.batch_size, self.resident, cases)
         return self._loader(self.validation, collate_fn=_ByCase(self.validation.case_index))
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -116,3 +130,11 @@ class _ByCase:
 def fits_in_memory(n_slices: int, size: int) -> bool:
     """Whether so many slices of ``size`` x ``size`` may be kept in memory."""
     return n_slices * size * size * BYTES_A_PIXEL < SHARE_OF_MEMORY * available_memory()
+
+
+def fits_on_device(n_slices: int, size: int, device: torch.device) -> bool:
+    """Whether so many slices may be kept on a GPU; False for what is none."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return n_slices * size * size * BYTES_A_PIXEL < SHARE_OF_MEMORY * free

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from . import run_folder as runs
 from .augment import ENGINES, Augment, augment_named, from_albumentations, windowed
 from .config import Recipe, recipe_from_dict, recipe_named
@@ -15,7 +17,7 @@ from .errors import LungsegError, UsageError
 from .executor import cores
 from .files import folder_lock
 from .fitting import fit, isolated, machine_facts, make_logger
-from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory
+from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory, fits_on_device
 from .losses import LOSSES
 from .manifest import Manifest
 from .run_folder import RunResult
@@ -45,6 +47,7 @@ def train(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     precision: str | None = None,
+    compile: bool | None = None,
     device: str = "auto",
     workers: int | None = None,
     in_memory: bool | None = None,
@@ -66,7 +69,7 @@ def train(
         fold: which fold's patients are held out, from 0 (default 0).
         n_folds: folds that the patients are parted into (default 5).
         splits: a file with the folds, such as nnU-Net's ``splits_final.json``.
-        loss, epochs, inner_val, early_stop, seed, batch_size, learning_rate, precision: replace the recipe's.
+        loss, epochs, inner_val, early_stop, seed, batch_size, learning_rate, precision, compile: replace the recipe's.
         max_minutes: end after so many minutes, with the schedule finished; the last validation comes on top, and the
             run can not be repeated exactly.
         augment: ``torch``, ``imgaug`` or ``none``; or an :class:`~lungseg.augment.Augment`, or anything that is called
@@ -100,6 +103,7 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "precision": precision,
+        "compile": compile,
         "augment": augment if augment is None or isinstance(augment, str) else CUSTOM,
     }
     refuse_inside(run, processed)
@@ -135,7 +139,7 @@ def train(
         else:
             runs.refuse_started(run)
         engine, log = _engine(augment, chosen), make_logger(logger, run)
-        data = _loaders(manifest, split, chosen, engine, workers, in_memory, config["limit_batches"])
+        data = _loaders(manifest, split, chosen, engine, workers, in_memory, config["limit_batches"], target)
         # Only now is it a run: what is refused above leaves nothing that would have to be resumed.
         runs.begin(run, config, split, processed, machine_facts(target, chosen.precision))
         in_module = engine if engine is not None and engine.on_device else None
@@ -221,6 +225,7 @@ def _loaders(
     workers: int | None,
     in_memory: bool | None,
     limit: int,
+    device: torch.device,
 ) -> SliceLoaders:
     n_slices = sum(len(manifest.record(case).slices) for case in (*split.train, *split.inner_val))
     keep = fits_in_memory(n_slices, manifest.config.size) if in_memory is None else in_memory
@@ -232,6 +237,13 @@ def _loaders(
     validation = None
     if split.inner_val:
         validation = LungDataset(manifest, split.inner_val, in_memory=keep, with_index=True)
+    gather = keep and workers == 0 and fits_on_device(n_slices, manifest.config.size, device)
     return SliceLoaders(
-        training, validation, batch_size=recipe.batch_size, seed=recipe.seed, workers=workers, limit=limit
+        training,
+        validation,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        workers=workers,
+        limit=limit,
+        resident=device if gather else None,
     )

@@ -78,6 +78,16 @@ def test_the_guard_says_when_nothing_was_kept() -> None:
         guard.on_train_batch_end(trainer(), None, torch.tensor(float("nan")), None, 0)
 
 
+def test_a_guard_that_looks_seldom_misses_nothing() -> None:
+    guard = NonFiniteGuard(limit=2, look_every=4)
+    for number, value in enumerate([float("nan"), float("nan"), 1.0]):
+        guard.on_train_batch_end(trainer(), None, torch.tensor(value), None, number)
+    with pytest.raises(TrainingError, match="2 batches in a row"):
+        guard.on_train_batch_end(trainer(), None, torch.tensor(1.0), None, 3)
+    with pytest.raises(TrainingError, match="2 batches in a row"):  # and before a checkpoint is written
+        guard.on_train_epoch_end(trainer(), None)
+
+
 def epochs(end: EndOfRun, module: LungSegmenter, scores: list[float | None], first: int = 0) -> int:
     """Let epochs with these Dice values pass; how many until it stops."""
     for number, score in enumerate(scores, start=first):

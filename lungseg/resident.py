@@ -1,0 +1,41 @@
+"""Batches of slices that lie where the network is: one gather a batch, and nothing that the device has to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .dataset import LungDataset
+
+
+class ResidentBatches:
+    """What a loader of the same dataset, draws and batch size gives, gathered on the device that holds the slices.
+
+    Args:
+        dataset: in memory on ``device``, with ``with_index=True``.
+        draws: indices of the samples in order, ``int64 [N]`` (see ``sampler``).
+        batch_size: samples a batch; the last one may have fewer.
+        device: where the batches come to lie.
+        cases: for validation, the patient's number of each slice, ``int64 [n_slices]``, given in place of the index.
+
+    Yields:
+        (image, mask, index or case) as in :meth:`LungDataset.batch`.
+    """
+
+    def __init__(
+        self, dataset: LungDataset, draws: Tensor, batch_size: int, device: torch.device, cases: Tensor | None = None
+    ) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        # One transfer an epoch; one for each batch would make the device wait for it.
+        self.draws = draws.to(device)
+        self.cases = None if cases is None else cases.to(device)
+
+    def __len__(self) -> int:
+        return -(-len(self.draws) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for indices in self.draws.split(self.batch_size):
+            image, mask, index = self.dataset.batch(indices)
+            yield image, mask, index if self.cases is None else self.cases[index]
