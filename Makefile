@@ -14,6 +14,8 @@ help:
 	@echo "make images     make every picture and animation of images/ again"
 	@echo "make stress     faults in great numbers, an hour; [FIGURES='races bombs'] only these"
 	@echo "make bench-faults  what other tools do with the same broken files, into docs/faults.md"
+	@echo "make bench VOLUMES=TREE BASELINE=FOLDER [ROWS=...]  cost on the CPU against the published recipe, measured"
+	@echo "make bench-gpu [BASELINE=FOLDER]  training and prediction on a GPU, measured"
 	@echo "make bench-demo  measure the demo and write the figures into README.md"
 	@echo "make bench-crossval OUT=FOLDER [SLICES=TREE] [EPOCHS=40]  cross-validation of the sample, or of stacks of slices"
 	@echo "make bench-real VOLUMES=TREE SLICES=TREE OUT=FOLDER [MINUTES=20]  the pipeline on real CT, measured"
@@ -55,6 +57,15 @@ notebooks: setup
 
 images: setup
 	$(BIN)/python images/make.py
+
+.PHONY: bench bench-gpu
+BASELINE ?= ../shared/peers/seed_recipe
+ROWS ?=
+bench: setup
+	$(BIN)/python benchmarks/bench.py --volumes $(VOLUMES) --baseline $(BASELINE) $(if $(ROWS),--rows $(ROWS))
+
+bench-gpu: setup
+	$(BIN)/python benchmarks/gpu.py --baseline $(BASELINE)
 
 bench-demo: setup
 	$(BIN)/python benchmarks/figures.py demo

@@ -46,15 +46,22 @@ class Versus:
         }
 
 
-def in_turns(ours: Callable[[], Any], other: Callable[[], Any], rounds: int) -> Versus:
-    """Run both ``rounds`` times in turns, the first one changing from round to round."""
+def in_turns(
+    ours: Callable[[], Any], other: Callable[[], Any], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> Versus:
+    """Run both ``rounds`` times in turns, the first one changing from round to round.
+
+    Args:
+        ours, other: what runs; one that measures itself (a command) returns seconds.
+        rounds: how often.
+        clock: ``time.process_time`` for what runs in this process on one thread, so that other work does not count.
+    """
     times: dict[bool, list[float]] = {True: [], False: []}
     for number in range(rounds):
         for mine in (True, False) if number % 2 else (False, True):
-            started = time.perf_counter()
+            started = clock()
             value = (ours if mine else other)()
-            # What measures itself (a command without its preparation) says how long it took.
-            times[mine].append(value if isinstance(value, float) else time.perf_counter() - started)
+            times[mine].append(value if isinstance(value, float) else clock() - started)
     return Versus(tuple(times[True]), tuple(times[False]))
 
 

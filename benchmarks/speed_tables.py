@@ -1,0 +1,221 @@
+"""The tables and the plot of what was measured on the CPU and on the GPU, from results/ to where they are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lungseg.files import atomic_path, atomic_write
+
+HERE = Path(__file__).resolve().parent
+PLOT = HERE / "growth.png"
+NOT_YET = "not measured yet"
+
+
+def write() -> None:
+    """Put every table between its markers, and draw the plot again."""
+    cpu, gpu = (_results(name) for name in ("cpu", "gpu"))
+    _between(HERE / "README.md", "cpu", cpu_table(cpu))
+    _between(HERE / "README.md", "gpu", gpu_table(gpu))
+    _between(HERE.parent / "README.md", "speed", short_table(cpu, gpu))
+    if "growth" in cpu.get("rows", {}):
+        plot(cpu["rows"]["growth"])
+
+
+def cpu_table(results: dict[str, Any]) -> str:
+    """Every row with its goal; what was not measured says so."""
+    found = results.get("rows", {})
+    lines = ["| what | goal | found | seconds, ours : other |", "| --- | --- | --- | --- |"]
+
+    def row(what: str, goal: str, name: str, cell: Any, seconds: Any = None) -> None:
+        values = found.get(name)
+        shown = NOT_YET if values is None else cell(values)
+        timed = "" if values is None or seconds is None else seconds(values)
+        lines.append(f"| {what} | {goal} | {shown} | {timed} |")
+
+    for workers, goal in ((2, "12"), (1, "7")):
+        key = str(workers)
+        row(
+            f"preprocess 24 scans, {_workers(workers)}, against the recipe",
+            f"at least {goal} times",
+            "preprocess_24",
+            lambda v, key=key: _ratio(v["recipe"][key]),
+            lambda v, key=key: _seconds(v["recipe"][key]),
+        )
+    for workers in (2, 1):
+        key = str(workers)
+        row(
+            f"the same against only inflating the files, {_workers(workers)}",
+            "at most 1.7 times as long",
+            "preprocess_24",
+            lambda v, key=key: _ratio(v["inflate"][key]),
+            lambda v, key=key: f"{v['inflate'][key]['other_s']:.2f} : {v['inflate'][key]['ours_s']:.2f}",
+        )
+    row("preprocess two scans, whole commands", "at least 5 times", "preprocess_2", _ratio, _seconds)
+    row("bytes written", "at most a fifth", "preprocess_2", lambda v: f"{v['bytes_share']:.3f}")
+    row(
+        "peak memory of a worker, 512 x 512 x 304",
+        "at most 600 MB",
+        "memory",
+        lambda v: f"{v['ours']['process_mb']:.0f} MB (recipe {v['recipe']['process_mb']:.0f} MB)",
+    )
+    row(
+        "growth from 2 to 32 scans, 1 worker: seconds a scan (95 % interval)",
+        "a straight line",
+        "growth",
+        lambda v: f"{v['slope_s']:.3f} ({_interval(v['slope_interval_s'])})",
+    )
+    row(
+        "what a square term adds at 32 scans, as a share (95 % interval)",
+        "0 inside",
+        "growth",
+        lambda v: f"{v['curvature']:.3f} ({_interval(v['curvature_interval'])})",
+    )
+    row(
+        "memory at 2 and at 32 scans",
+        "the same",
+        "growth",
+        lambda v: " and ".join(f"{value:.0f} MB" for value in v["memory_mb"].values()),
+    )
+    row(
+        "sampler weights for 15,767 slices",
+        "under 20 ms",
+        "weights",
+        lambda v: f"{v['ours_ms']:.2f} ms (recipe {v['recipe_s']:.0f} s)",
+    )
+    row(
+        "load and augment a slice with its mask, one core",
+        "at least 5 times",
+        "load",
+        lambda v: _ratio(v["load_and_augment"]),
+        lambda v: _milliseconds(v["load_and_augment"]),
+    )
+    row("load it only, its hash checked", "", "load", lambda v: _ratio(v["load"]), lambda v: _milliseconds(v["load"]))
+    row("`classic`, the network alone, a slice", "", "forward", _ratio, _seconds)
+    row("predict `lung_001`, whole commands", "at least 4 times", "predict", _ratio, _seconds)
+    row("Dice of the two masks", "at least 0.999", "predict", lambda v: f"{v['dice_of_masks']:.4f}")
+    row("its peak memory", "under 1.5 GB", "predict", lambda v: f"{v['memory']['process_mb'] / 1000:.2f} GB")
+    row("animation of 304 slices against celluloid", "at least 10 times", "animation", _ratio, _seconds)
+    row("`lungseg --help`", "under 0.5 s", "start", lambda v: f"{v['help_s']:.2f} s")
+    row("a Python that imports lungseg and ends", "under 0.2 s", "start", lambda v: f"{v['import_s']:.2f} s")
+    return "\n".join([*lines, "", _measured(found)]) + "\n"
+
+
+def gpu_table(results: dict[str, Any]) -> str:
+    """Every GPU figure with its goal; what was not measured says so."""
+    lines = ["| what | goal | found |", "| --- | --- | --- |"]
+    for what, goal, key, form in (
+        ("one step of `classic`, batch 8: operations counted", "", "count.tflop", "{:.2f} TFLOP"),
+        ("bytes that it must move", "", "count.gbytes", "{:.2f} GB"),
+        ("ceiling: bf16 matrix product", "", "ceilings.bf16_tflops", "{:.0f} TFLOP/s"),
+        ("ceiling: copy, read and written", "", "ceilings.copy_tbs", "{:.2f} TB/s"),
+        ("roofline for this network", "", "roofline.slices_s", "{:.0f} slices/s"),
+        ("training, sustained, real data path", "", "ours.slices_s", "{:.0f} slices/s"),
+        ("the recipe's loop, its own settings", "", "recipe.slices_s", "{:.0f} slices/s"),
+        ("ours against the recipe", "at least 5 times", "ratio", "{:.1f} times"),
+        ("share of the roofline", "at least 60 %", "roofline.share", "{:.0%}"),
+        ("with data against one batch that never changes", "at least 95 %", "ours.share_of_constant", "{:.1%}"),
+        ("30 x 14,470 slices at that rate", "under 6 minutes on an H100", "budget_minutes", "{:.1f} minutes"),
+        ("predict 512 x 512 x 304, file to file", "under 1.5 s", "predict.total_s", "{:.2f} s"),
+        ("nnU-Net v2 `2d`, slices/s", "", "peers.nnunet_slices_s", "{:.0f}"),
+        ("MONAI's U-Net, slices/s", "", "peers.monai_slices_s", "{:.0f}"),
+    ):
+        value: Any = results if results.get("kind") == "gpu" else None
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        lines.append(f"| {what} | {goal} | {NOT_YET if value is None else form.format(value)} |")
+    device = results.get("device") if results.get("kind") == "gpu" else None
+    said = f"Measured {results['date']} on {device}, torch {results['torch']}, by `make bench-gpu`." if device else ""
+    return "\n".join([*lines, "", said or "No GPU was at hand yet; `make bench-gpu` fills this in."]) + "\n"
+
+
+def short_table(cpu: dict[str, Any], gpu: dict[str, Any]) -> str:
+    """What README.md shows."""
+    found = cpu.get("rows", {})
+    parts = (
+        ("preprocess 24 scans, 2 workers", "preprocess_24", lambda v: _ratio(v["recipe"]["2"])),
+        ("the same, 1 worker", "preprocess_24", lambda v: _ratio(v["recipe"]["1"])),
+        ("load and augment a slice", "load", lambda v: _ratio(v["load_and_augment"])),
+        ("predict a CT of 304 slices with `classic`", "predict", _ratio),
+        ("animate it", "animation", _ratio),
+    )
+    lines = ["| on a CPU | times as fast as the published recipe |", "| --- | --- |"]
+    lines += [f"| {what} | {cell(found[key]) if key in found else NOT_YET} |" for what, key, cell in parts]
+    rate = gpu.get("ours", {}).get("slices_s") if gpu.get("kind") == "gpu" else None
+    training = f"{rate:.0f} slices/s on {gpu['device']}" if rate else NOT_YET
+    lines.append(f"| training on a GPU | {training} |")
+    return "\n".join([*lines, "", _measured(found)]) + "\n"
+
+
+def plot(growth: dict[str, Any]) -> None:
+    """Seconds against the number of scans: every run, and the line through the medians."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    for size, seconds in zip(growth["scans"], growth["seconds"], strict=True):
+        axes.plot([size] * len(seconds), seconds, "o", color="#56b4e9", markersize=4)
+    sizes = np.array([0, growth["scans"][-1]])
+    line = growth["start_s"] + growth["slope_s"] * sizes
+    axes.plot(sizes, line, color="#d55e00", label=f"{growth['slope_s']:.2f} s a scan + {growth['start_s']:.2f} s")
+    axes.set(xlabel="scans", ylabel="seconds", title="lungseg preprocess, 1 worker", ylim=(0, None), xlim=(0, None))
+    axes.legend(frameon=False)
+    with atomic_path(PLOT) as temporary:
+        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _results(name: str) -> dict[str, Any]:
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _between(path: Path, name: str, content: str) -> None:
+    start, end = f"<!-- figures: {name} -->\n", f"<!-- end: {name} -->"
+    before, found, rest = path.read_text("utf-8").partition(start)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise SystemExit(f"{path.name} has no place for the figures of {name}")
+    atomic_write(path, (before + start + content + end + after).encode())
+
+
+def _measured(found: dict[str, Any]) -> str:
+    if not found:
+        return "Not measured yet; `make bench` fills this in."
+    dates = sorted({row["date"] for row in found.values()})
+    machine = list(found.values())[-1]["machine"]
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return (
+        f"Measured {when} on {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, by `make bench`. "
+        "Medians of runs in turns, smallest and largest in brackets."
+    )
+
+
+def _ratio(values: dict[str, Any]) -> str:
+    low, high = values["ratio_range"]
+    spread = f" ({low:.2g} to {high:.2g})" if values["rounds"] > 1 else ""
+    return f"{values['ratio']:.2g}{spread}" if values["ratio"] < 10 else f"{values['ratio']:.0f}{spread}"
+
+
+def _seconds(values: dict[str, Any]) -> str:
+    return f"{values['ours_s']:.2f} : {values['other_s']:.2f}"
+
+
+def _milliseconds(values: dict[str, Any]) -> str:
+    return f"{values['ours_ms_a_slice']:.2f} : {values['other_ms_a_slice']:.2f} ms"
+
+
+def _interval(values: list[float]) -> str:
+    return f"{values[0]:.3f} to {values[1]:.3f}"
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+if __name__ == "__main__":
+    write()
