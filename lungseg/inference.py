@@ -25,6 +25,7 @@ from .unet import UNet
 
 # Activations of `classic` take about 100 MB a slice of 256 x 256.
 SLICES_AT_A_TIME = {"cpu": 4, "mps": 8, "cuda": 32}
+NOTHING = 0.49 / 255.0  # a probability that counts as 0 in 255ths, with room for rounding
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,10 @@ class MaskVolume:
         self._grid, self._threshold = grid, threshold
 
     def put(self, z: int, probability: np.ndarray) -> None:
-        """Take the network's answer for slice ``z``: ``float32 [size, size]``, 0 to 1."""
+        """Take the network's answer for slice ``z``, once: ``float32 [size, size]``, 0 to 1."""
+        highest = float(probability.max())
+        if highest < min(NOTHING, self._threshold):
+            return  # no pixel in between is higher, so all would be written as 0, which they are
         plane = slice_to_las(self._grid.grow(probability))
         self.mask[:, :, z] = plane > self._threshold
         self.probability[:, :, z] = np.rint(plane * 255.0)

@@ -24,7 +24,7 @@ from .postprocess import PostProcessing, calibrated, drop_small
 from .progress import progress
 from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
-from .slicing import check_skip, skipped_slices, slice_image
+from .slicing import check_skip, skipped_slices, slice_image, slice_room
 from .tree import Tree, read_tree
 
 STAGE = "predict"
@@ -241,7 +241,8 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
     remove_stale_page(page)
     volume = MaskVolume(las.shape, grid, job.settings.threshold)
     shown = range(skipped, las.shape[2])
-    found = segmenter.probabilities(slice_image(las, z, grid, segmenter.config) for z in shown)
+    room = slice_room(las)
+    found = segmenter.probabilities(slice_image(las, z, grid, segmenter.config, room) for z in shown)
     if job.show_slices:
         found = progress(found, what="segmenting", total=len(shown), unit="slice")
     for z, probability in zip(shown, found, strict=True):

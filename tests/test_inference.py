@@ -9,7 +9,7 @@ import pytest
 
 from lungseg.config import AIR, HU_MAX
 from lungseg.errors import IntegrityError, UsageError
-from lungseg.geometry import SliceGrid
+from lungseg.geometry import SliceGrid, slice_to_las
 from lungseg.inference import MaskVolume, Segmenter, check_threshold
 
 from .known_network import write_run
@@ -89,3 +89,15 @@ def test_front_stays_front() -> None:
 def test_thresholds_that_are_no_probability_are_refused(threshold: float) -> None:
     with pytest.raises(UsageError, match="threshold"):
         check_threshold(threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-4, 0.002, 0.5])
+@pytest.mark.parametrize("highest", [0.0, 1e-5, 5e-4, 0.0019, 0.00195, 0.0021, 0.7])
+def test_what_is_left_out_would_have_been_written_as_nothing(threshold: float, highest: float) -> None:
+    slice_ = np.random.default_rng(0).random((16, 16), np.float32) * np.float32(highest)
+    grid = SliceGrid.of((40, 32, 1), (1, 1, 1), 16)
+    volume = MaskVolume((40, 32, 1), grid, threshold)
+    volume.put(0, slice_)
+    plane = slice_to_las(grid.grow(slice_))
+    np.testing.assert_array_equal(volume.mask[:, :, 0], plane > threshold)
+    np.testing.assert_array_equal(volume.probability[:, :, 0], np.rint(plane * 255.0))
