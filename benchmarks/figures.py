@@ -143,7 +143,8 @@ def crossval(out: Path) -> None:
             else f"{len(rows)} synthetic patients of `lungseg sample`, {len(folds)} folds",
             **({"limits": LIMITS} if real else {}),
             "recipe": summary["model"]["recipe"],
-            "epochs": folds[0]["recipe"]["epochs"],
+            "epochs_a_fold": [fold["finished"]["epochs"] for fold in folds],
+            "ended_by": sorted({fold["finished"]["reason"] for fold in folds}),
             "minutes_a_fold": [round(fold["finished"]["minutes"], 1) for fold in folds],
             "precision": folds[0]["machine"]["precision"],
             **_scores(summary),
@@ -262,21 +263,33 @@ def _crossval_table(values: dict[str, Any]) -> str:
         measures, lesions = values["measures"], values["lesions"]
         distance = measures["hd95_mm"]
         rows["surface Dice at 2 mm; median Hausdorff 95 %"] = (
-            f"{measures['nsd_2mm']['mean']:.2f}; {distance['median']:.1f} mm"
+            f"{_number(measures['nsd_2mm']['mean'], 2)}; {_number(distance['median'], 1)} mm"
         )
         rows["lesions found; false positives a scan"] = (
             f"{lesions['found']} of {lesions['true']}; {lesions['false_positives_per_scan']:.2f}"
         )
     errors = [values["calibration"][name]["ece"] for name in ("plain", "nested")]
-    rows["calibration error near the lungs, without and with temperature"] = " and ".join(f"{e:.4f}" for e in errors)
+    rows["calibration error near the lungs, without and with temperature"] = " and ".join(
+        _number(error, 4) for error in errors
+    )
     rows["`predict` then uses"] = (
         f"threshold {settings['threshold']:g}, smallest {settings['smallest_ml']:g} ml, "
         f"temperature {settings['temperature']:.2f}"
     )
-    minutes = values["minutes_a_fold"]
-    head = (f"recipe `{values['recipe']}`, {min(minutes):.0f} to {max(minutes):.0f} minutes a fold", values["what"])
+    time, epochs = _between(values["minutes_a_fold"]), _between(values["epochs_a_fold"])
+    head = (f"recipe `{values['recipe']}`, {epochs} epochs ({time} minutes) a fold", values["what"])
     limits = f" Limits: {values['limits']}." if "limits" in values else ""
     return _table(head, rows.items()) + f"\n{_source(values)}, by `benchmarks/crossval.sh`.{limits}\n"
+
+
+def _number(value: float | None, places: int) -> str:
+    """A measure, or a dash where it is not defined."""
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def _between(values: list[float]) -> str:
+    """``4``, or ``4 to 6``."""
+    return " to ".join(dict.fromkeys(f"{value:.0f}" for value in (min(values), max(values))))
 
 
 def _recipes_table(_: dict[str, Any]) -> str:

@@ -78,6 +78,9 @@ def export(run: str | Path, out: str | Path, *, checkpoint: str = "best") -> Exp
     if not run.is_dir():
         mend = "Name a folder that `lungseg train` has made."
         raise UsageError.of("no-run", "there is no such run", file=run, mend=mend, stage=STAGE)
+    if (run / "crossval.json").exists():
+        mend = f"Name the folder of one fold, such as {run / 'folds' / '0'}."
+        raise UsageError.of("crossval-run", "is cross-validated, and exported fold by fold", file=run, mend=mend)
     path = run / FOLDER / CHECKPOINTS[checkpoint]
     content = load_checkpoint(path)
     config = content["hyper_parameters"]["config"]

@@ -157,6 +157,30 @@ def test_predict_a_folder_then_score_it(place: Path, tmp_path: Path, capsys: pyt
     assert json.loads(measures[0].read_text())
 
 
+def test_crossval_then_predict_with_the_ensemble(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("crossval", place / "processed", tmp_path / "run", "--n-folds", 3, "--device", "cpu", "--recipe", "demo")
+    with mock.patch.dict(RECIPES, demo=TINY):
+        assert run(*words, "--folds", "0,2") == 0
+        assert "folds that are not trained yet, whose patients are missing here: 1" in capsys.readouterr().out
+        assert run(*words) == 0
+    out = capsys.readouterr().out
+    assert all(f"lung_{number:03d}" in out for number in (1, 2, 3)) and "predict uses 3 folds" in out
+    assert {path.name for path in (tmp_path / "run" / "folds").iterdir()} == {"0", "1", "2"}
+    assert run("evaluate", tmp_path / "run", "--device", "cpu") == 0
+    assert capsys.readouterr().out == out
+    scan, mask = place / "tree" / "imagesTs" / "lung_004.nii.gz", tmp_path / "mask.nii.gz"
+    assert run("predict", tmp_path / "run", scan, mask, "--device", "cpu", "--smallest-ml", 0.5) == 0
+    record = json.loads((tmp_path / "mask.json").read_text())
+    assert len(record["model"]["folds"]) == 3 and record["settings"]["smallest_ml"] == 0.5
+    capsys.readouterr()
+    assert run(*words, "--epochs", 7) == 2
+    assert "recipe.epochs" in one_line(capsys.readouterr().err, "crossval")
+    assert run("export", tmp_path / "run", tmp_path / "w.safetensors") == 2
+    assert "folds" in one_line(capsys.readouterr().err, "export")
+
+
 def test_score_of_two_files_is_the_dice_worked_out_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, truth = np.zeros((2, 6, 5, 4), np.uint8)
     truth[1:4, 1:4, 1:3] = 1  # 18 voxels
