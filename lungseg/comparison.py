@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,7 +100,8 @@ class Comparison:
             if names:
                 some = ", ".join(map(printable, names[:5])) + (", ..." if len(names) > 5 else "")
                 lines.append(f"  left out, {where}: {len(names)} ({some})")
-        return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
+        lines += textwrap.wrap(self.note, 110, initial_indent="  ", subsequent_indent="  ")
+        return "\n".join(lines)
 
 
 def compare(dice: Mapping[str, float], other: OtherScores, *, slice_sets: bool = False, seed: int = 0) -> Comparison:

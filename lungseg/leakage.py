@@ -135,15 +135,17 @@ def look_alike(prints: np.ndarray, known: dict[str, np.ndarray]) -> tuple[str, i
     Returns:
         Its name, how many of the n slices are near one of its own, and n; None where nobody reaches the least share.
     """
-    best: tuple[str, int, int] | None = None
-    for name, others in known.items():
-        if not len(prints) or not len(others):
-            continue
-        squares = np.square(prints).sum(1)[:, None] + np.square(others).sum(1)[None] - 2.0 * prints @ others.T
-        near = int(np.count_nonzero(squares.min(axis=1) < NEAR_HU**2 * SIDE * SIDE))
-        if near >= LEAST_SHARE * len(prints) and (best is None or near > best[1]):
-            best = name, near, len(prints)
-    return best
+    shown = {name: others for name, others in known.items() if len(others)}
+    if not len(prints) or not shown:
+        return None
+    # All of them at once: one large product takes a fraction of the time of many small ones.
+    others = np.concatenate(list(shown.values()))
+    squares = np.square(prints).sum(1)[:, None] + np.square(others).sum(1)[None] - 2.0 * prints @ others.T
+    starts = np.cumsum([0, *map(len, shown.values())])[:-1]
+    nearest = np.minimum.reduceat(squares, starts, axis=1)
+    near = np.count_nonzero(nearest < NEAR_HU**2 * SIDE * SIDE, axis=0)
+    best = int(near.argmax())
+    return (list(shown)[best], int(near[best]), len(prints)) if near[best] >= LEAST_SHARE * len(prints) else None
 
 
 def _together(leaks: list[Problem]) -> Problem:

@@ -110,9 +110,8 @@ def table(scores: Sequence[CaseScore], summary: dict[str, Any]) -> str:
     if whole:
         measures, lesions = summary["measures"], summary["lesions"]["all"]
         lines.append(f"NSD 2 mm {_mean(measures['nsd_2mm'])}")
-        lines.append(
-            f"HD95 mm {_mean(measures['hd95_mm'], 1)}; volume error ml {_mean(measures['volume_error_ml'], 2)}"
-        )
+        lines.append(f"HD95 mm {_mean(measures['hd95_mm'], 1)}")
+        lines.append(f"volume error ml {_mean(measures['volume_error_ml'], 2)}")
         lines.append(
             f"lesions: {lesions['found']} of {lesions['true']} found, sensitivity {_short(lesions['sensitivity'])}, "
             f"precision {_short(lesions['precision'])}, F1 {_short(lesions['f1'])}, "
