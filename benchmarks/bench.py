@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -82,8 +83,8 @@ def main() -> None:
     try:
         measures = rows(args.volumes.resolve(), args.baseline.resolve(), work, args.rounds)
         for name in args.rows:
-            started = time.perf_counter()
-            found = measures[name]()
+            started, load = time.perf_counter(), os.getloadavg()[0]
+            found = {"load_before": round(load, 1), **measures[name]()}
             print(f"{name} ({time.perf_counter() - started:.0f} s): {json.dumps(found)}", flush=True)
             _keep(name, found)
     finally:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measure import LUNGSEG, command, memory_of
+from measure import LUNGSEG, Seconds, Versus, command, in_turns, memory_of
 
 THRESHOLD = 0.5
 
@@ -93,7 +93,7 @@ def predict(volumes: Path, processed: Path, work: Path, rounds: int) -> dict[str
 
     run, scan = trained(processed, work / "run"), volumes / "imagesTr" / "lung_001.nii.gz"
     ours, loop = work / "ours.nii.gz", work / "loop.nii.gz"
-    found: dict[str, list[float]] = {"ours": [], "loop": []}
+    found: dict[str, list[Seconds]] = {"ours": [], "loop": []}
     words = [LUNGSEG, "predict", "--device", "cpu", run, scan, ours]
     for number in range(rounds):
         for name in ("ours", "loop") if number % 2 else ("loop", "ours"):
@@ -105,8 +105,6 @@ def predict(volumes: Path, processed: Path, work: Path, rounds: int) -> dict[str
     for path in (ours, ours.with_name("ours.json")):
         path.unlink()
     held = memory_of(words, every_s=0.1)
-    from measure import Versus
-
     return {
         **Versus(tuple(found["ours"]), tuple(found["loop"])).as_dict(),
         "dice_of_masks": round(float(dice(masks[0], masks[1])), 5),
@@ -119,7 +117,6 @@ def predict(volumes: Path, processed: Path, work: Path, rounds: int) -> dict[str
 def forward(rounds: int, slices: int = 8) -> dict[str, Any]:
     """The network alone, some slices: ours against one slice at a time in float32, in turns."""
     import torch
-    from measure import in_turns
 
     from lungseg.forward import forward_of
     from lungseg.unet import UNet

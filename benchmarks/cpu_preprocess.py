@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import LUNGSEG, Versus, bytes_below, command, in_turns, memory_of
+from measure import LUNGSEG, Seconds, Versus, bytes_below, command, in_turns, memory_of
 from trees import copies
 
 HERE = Path(__file__).resolve().parent
@@ -28,16 +28,16 @@ class Stage:
     def __init__(self, tree: Path, baseline: Path, work: Path) -> None:
         self.tree, self.baseline, self.work = tree, baseline, work
 
-    def ours(self, workers: int | None) -> float:
+    def ours(self, workers: int | None) -> Seconds:
         """``lungseg preprocess``; returns seconds."""
         return command([*self.command(workers), *self._out("ours")])
 
-    def recipe(self) -> float:
+    def recipe(self) -> Seconds:
         """The recipe's script, which knows one process only; returns seconds."""
         script = self.baseline / "preprocess.py"
         return command([sys.executable, script, self.tree, *self._out("recipe"), "--sort", "--n-val", "1"])
 
-    def inflate(self, workers: int) -> float:
+    def inflate(self, workers: int) -> Seconds:
         """Only inflate the files; returns seconds."""
         return command([sys.executable, HERE / "inflate.py", self.tree, str(workers)])
 
@@ -58,7 +58,7 @@ class Stage:
 def many(volumes: Path, baseline: Path, work: Path, rounds: int) -> dict[str, Any]:
     """24 scans, the two of ``volumes`` 12 times each: with 1 and 2 workers against the recipe and against inflating."""
     stage = Stage(copies(volumes, work / "tree24", 24), baseline, work)
-    times: dict[str, list[float]] = {}
+    times: dict[str, list[Seconds]] = {}
     stage.inflate(1)  # the files are in the page cache for all of them
     runs = {
         "recipe": stage.recipe,
@@ -104,8 +104,8 @@ def memory(volumes: Path, baseline: Path, work: Path) -> dict[str, Any]:
 
 
 def growth(volumes: Path, baseline: Path, work: Path, rounds: int) -> dict[str, Any]:
-    """Cost against the number of scans, one worker: a straight line, and whether there is any curve in it."""
-    times: dict[int, list[float]] = {size: [] for size in SIZES}
+    """CPU time against the number of scans, one worker: a straight line, and whether there is any curve in it."""
+    times: dict[int, list[Seconds]] = {size: [] for size in SIZES}
     held: dict[int, float] = {}
     stages = {size: Stage(copies(volumes, work / f"tree{size}", size), baseline, work) for size in SIZES}
     for number in range(rounds):
@@ -118,8 +118,9 @@ def growth(volumes: Path, baseline: Path, work: Path, rounds: int) -> dict[str, 
     return {
         "scans": list(SIZES),
         "seconds": [[round(value, 3) for value in times[size]] for size in SIZES],
-        "median_s": [round(statistics.median(times[size]), 3) for size in SIZES],
-        **straightness(times),
+        "cpu_seconds": [[round(value.cpu, 3) for value in times[size]] for size in SIZES],
+        "median_cpu_s": [round(statistics.median(value.cpu for value in times[size]), 3) for size in SIZES],
+        **straightness({size: [value.cpu for value in found] for size, found in times.items()}),
         "memory_mb": {str(size): round(value, 1) for size, value in held.items()},
     }
 

@@ -7,6 +7,7 @@ same minutes, each pair gives one ratio, and the median of the ratios is reporte
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -19,17 +20,34 @@ from typing import Any
 LUNGSEG = Path(sys.executable).with_name("lungseg")
 
 
+class Seconds(float):
+    """Seconds by the clock that a command took, and its CPU time with that of its children as ``cpu``."""
+
+    cpu: float
+
+    def __new__(cls, wall: float, cpu: float) -> Seconds:
+        new = super().__new__(cls, wall)
+        new.cpu = max(cpu, 1e-3)
+        return new
+
+
 @dataclass(frozen=True)
 class Versus:
     """Times of two things that ran in turns, seconds.
 
     Args:
-        ours: one time a round.
+        ours: one time a round; of commands, with their CPU time (:class:`Seconds`).
         other: one time a round, of what it is compared with.
     """
 
     ours: tuple[float, ...]
     other: tuple[float, ...]
+
+    @property
+    def cpu_ratio(self) -> float | None:
+        """The median ratio of CPU times, which other work on the machine hardly moves; None where none were taken."""
+        pairs = [(one, two) for one, two in zip(self.ours, self.other, strict=True) if isinstance(one, Seconds)]
+        return statistics.median(two.cpu / one.cpu for one, two in pairs if isinstance(two, Seconds)) if pairs else None
 
     @property
     def ratios(self) -> list[float]:
@@ -43,6 +61,7 @@ class Versus:
             "ratio": _rounded(statistics.median(self.ratios)),
             "ratio_range": [_rounded(min(self.ratios)), _rounded(max(self.ratios))],
             "rounds": len(self.ours),
+            **({} if self.cpu_ratio is None else {"cpu_ratio": _rounded(self.cpu_ratio)}),
         }
 
 
@@ -65,14 +84,15 @@ def in_turns(
     return Versus(tuple(times[True]), tuple(times[False]))
 
 
-def command(words: Sequence[str | Path], *, cwd: Path | None = None) -> float:
-    """Run a command to its end; returns seconds.  Its output is shown only where it fails."""
-    started = time.perf_counter()
+def command(words: Sequence[str | Path], *, cwd: Path | None = None) -> Seconds:
+    """Run a command to its end; its output is shown only where it fails."""
+    before, started = os.times(), time.perf_counter()
     done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, check=False)
-    seconds = time.perf_counter() - started
+    seconds, after = time.perf_counter() - started, os.times()
+    cpu = after.children_user - before.children_user + after.children_system - before.children_system
     if done.returncode:
         raise SystemExit(f"{words} ended with exit code {done.returncode}:\n{done.stderr.decode(errors='replace')}")
-    return seconds
+    return Seconds(seconds, cpu)
 
 
 @dataclass(frozen=True)
