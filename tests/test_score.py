@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import surface_distance
 
 from lungseg.errors import DataError, UsageError
 from lungseg.score import score
@@ -67,6 +66,7 @@ def test_two_folders_are_matched_by_name(tmp_path: Path) -> None:
 
 
 def test_every_measure_stands_in_the_list(tmp_path: Path) -> None:
+    surface_distance = pytest.importorskip("surface_distance")
     write(tmp_path / "found.nii", mask_of(1))
     write(tmp_path / "label.nii", mask_of(2))
     score(tmp_path / "found.nii", tmp_path / "label.nii", json_file=tmp_path / "scores.json")
