@@ -158,8 +158,6 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--n-folds", type=_count(2), help="folds that the patients are split into (5)")
     sub.add_argument("--splits", metavar="FILE", help="nnU-Net's splits_final.json, or the splits.json of another run")
     _training(sub)
-    text = "let torch compile the training step: minutes to start, then quicker (a GPU, many epochs)"
-    sub.add_argument("--compile", action=argparse.BooleanOptionalAction, help=text)
     sub.add_argument("--tensorboard", action="store_true", help="log for TensorBoard as well (an extra)")
     sub.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
 
@@ -281,7 +279,6 @@ def _train(args: argparse.Namespace) -> int:
         n_folds=args.n_folds,
         splits=args.splits,
         logger="tensorboard" if args.tensorboard else None,
-        compile=args.compile,
         resume=args.resume,
         **_training_settings(args),
     )
@@ -320,6 +317,7 @@ def _training_settings(args: argparse.Namespace) -> dict[str, Any]:
         "seed": args.seed,
         "device": args.device,
         "workers": args.loader_workers,
+        "compile": args.compile,
     }
 
 
@@ -438,6 +436,8 @@ def _training(
     sub.add_argument("--seed", type=_count(0))
     sub.add_argument("--device", default="auto", help=device)
     sub.add_argument("--loader-workers", type=_count(0), default=None, help="processes that load slices")
+    text = "let torch compile the training step: minutes to start, then quicker (a GPU, many epochs)"
+    sub.add_argument("--compile", action=argparse.BooleanOptionalAction, help=text)
 
 
 def _inference(parser: argparse.ArgumentParser, *, threshold: float | None = 0.5, default: str = "0.5") -> None:

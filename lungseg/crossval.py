@@ -48,6 +48,7 @@ def crossval(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     precision: str | None = None,
+    compile: bool | None = None,
     device: str = "auto",
     workers: int | None = None,
     in_memory: bool | None = None,
@@ -69,8 +70,8 @@ def crossval(
         n_folds: folds that the patients are parted into (default 5).
         splits: a file with the folds, such as nnU-Net's ``splits_final.json``.
         folds: which to train now: ``"all"``, ``"0,2"`` or numbers; those trained before are kept and scored too.
-        recipe, loss, epochs, augment, inner_val, early_stop, seed, batch_size, learning_rate, precision: as for
-            :func:`~lungseg.train.train`, the same for each fold.  What is left at None is what the run was started
+        recipe, loss, epochs, augment, inner_val, early_stop, seed, batch_size, learning_rate, precision, compile: as
+            for :func:`~lungseg.train.train`, the same for each fold.  What is left at None is what the run was started
             with.
         max_minutes: time limit of each fold's training, not of all together.
         device: as for ``train``, or several, ``cuda:0,cuda:1``, which train a fold each at a time; ``auto`` takes all
@@ -107,6 +108,7 @@ def crossval(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "precision": precision,
+        "compile": compile,
         "augment": augment if augment is None or isinstance(augment, str) else CUSTOM,
     }
     with folder_lock(run, stage=STAGE):
@@ -142,7 +144,8 @@ def crossval(
         else:
             shares = {name: (name, todo[index :: len(devices)]) for index, name in enumerate(devices)}
             busy = {name: share for name, share in shares.items() if share[1]}
-            each = max(1, cores() // len(busy)) if busy else 0
+            # Alone, it would be this very process, whose threads are not for a run to change.
+            each = max(1, cores() // len(busy)) if len(busy) > 1 else None
             for outcome in run_cases(partial(work, threads=each), busy, workers=len(devices)):
                 if outcome.error is not None:
                     raise outcome.error
