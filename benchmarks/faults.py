@@ -99,7 +99,9 @@ def _cell(result: dict[str, Any]) -> str:
         return f"{outcome}, shape {' x '.join(map(str, result['shape']))}"
     if wrong := result.get("wrong_voxels"):
         share = 100 * wrong / result["voxels"]
-        return f"{outcome}, {f'{share:.0f} % of voxels' if share >= 1 else f'{wrong:,} voxels'} wrong"
+        return (
+            f"{outcome}, {f'{share:.0f} % of voxels' if share >= 1 else f'{wrong:,} voxel' + 's' * (wrong > 1)} wrong"
+        )
     return str(outcome)
 
 
