@@ -1,5 +1,6 @@
 """The fields of a NIfTI header, as the standard lays them out, and the two ways in which they place a scan.
 
+They are read here, because nibabel takes longer to import than a scan to be read, and written by nibabel.
 Standard: NIfTI-1 (nifti1.h of the NIfTI Data Format Working Group, https://nifti.nimh.nih.gov/nifti-1) and NIfTI-2
 (https://nifti.nimh.nih.gov/nifti-2).  Whether what they say can be meant, is asked in ``nifti_header``.
 """
@@ -13,7 +14,6 @@ import numpy as np
 SIZEOF_V1: Final = 348
 SIZEOF_V2: Final = 540
 MAGIC: Final = {SIZEOF_V1: b"n+1\0", SIZEOF_V2: b"n+2\0\r\n\x1a\n"}
-MILLIMETRES: Final = 2  # code of xyzt_units
 
 # Field: type and place, bytes from the start of the header.
 _V1 = {
@@ -106,7 +106,7 @@ class Fields:
 
 
 def mask_header(shape: tuple[int, int, int], affine: np.ndarray, *, size: int, codes: tuple[int, int]) -> bytes:
-    """A fresh header for a uint8 mask, with the 4 bytes after it that say that it has no extension.
+    """A fresh header for a uint8 mask, with the 4 bytes after it that say that it has no extension; made by nibabel.
 
     Args:
         shape: voxels along the axes of the file.
@@ -114,46 +114,14 @@ def mask_header(shape: tuple[int, int, int], affine: np.ndarray, *, size: int, c
         size: 348 (NIfTI-1) or 540 (NIfTI-2).
         codes: sform_code and qform_code.
     """
-    header = np.zeros(1, _LAYOUTS[size].newbyteorder("<"))
-    qfac, quaternion = quaternion_of(affine)
-    values = {
-        "sizeof_hdr": size,
-        "magic": MAGIC[size],
-        "dim": [3, *shape, 1, 1, 1, 1],
-        "datatype": 2,
-        "bitpix": 8,
-        "pixdim": [qfac, *np.linalg.norm(affine[:3, :3], axis=0), 1, 1, 1, 1],
-        "vox_offset": size + 4,
-        "scl_slope": 1,
-        "xyzt_units": MILLIMETRES,
-        "sform_code": codes[0],
-        "qform_code": codes[1],
-        "quatern": quaternion,
-        "qoffset": affine[:3, 3],
-        "srow": affine[:3],
-    }
-    for name, value in values.items():
-        header[name] = value
-    return header.tobytes() + bytes(4)
+    from nibabel import Nifti1Header, Nifti2Header
 
-
-def quaternion_of(affine: np.ndarray) -> tuple[float, tuple[float, float, float]]:
-    """qfac (1 or -1) and the quaternion (b, c, d) of the rotation that is nearest to an affine's axes.
-
-    The quaternion is the eigenvector of the largest eigenvalue of a symmetric 4 x 4 matrix (I. Y. Bar-Itzhack, "New
-    method for extracting the quaternion from a rotation matrix", J. Guidance 23(6), 2000).
-    """
-    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    qfac = 1.0 if np.linalg.det(axes) > 0 else -1.0
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = axes * [1.0, 1.0, qfac]
-    symmetric = np.array(
-        [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-        ]
-    )
-    a, b, c, d = np.linalg.eigh(symmetric)[1][:, -1]
-    sign = -1.0 if a < 0 else 1.0
-    return qfac, (float(sign * b), float(sign * c), float(sign * d))
+    header = (Nifti1Header if size == SIZEOF_V1 else Nifti2Header)(endianness="<")
+    header.set_data_shape(shape)
+    header.set_data_dtype(np.uint8)
+    header.set_xyzt_units("mm")
+    header.set_slope_inter(1.0, 0.0)
+    header.set_sform(affine, codes[0])
+    header.set_qform(affine, codes[1])  # sets the voxel sizes too
+    header["vox_offset"] = size + 4
+    return bytes(header.binaryblock) + bytes(4)
