@@ -18,6 +18,7 @@ from .comparison import compare as compare_scores
 from .crossval_folder import FOLDS, is_crossval
 from .errors import NOTICE, DataError, Problem, UsageError, printable
 from .executor import run_cases
+from .export import CHECKPOINTS
 from .files import folder_lock, make_folder, write_json
 from .froc import free_response, froc_curve
 from .geometry import SliceGrid, to_las
@@ -32,7 +33,7 @@ from .report.case_file import CaseView, write_case
 from .report.content import Report
 from .report.evaluation_page import PAGE, write_report
 from .report.from_evaluation import case_path, evaluation_report
-from .run_folder import METRICS, SPLITS, processed_folder
+from .run_folder import METRICS, SPLITS, check_weights, processed_folder
 from .slice_file import read_array, read_slice
 from .slicing import skipped_slices, slice_image, slice_mask
 from .splits import Split
@@ -192,6 +193,7 @@ def evaluate(
         check_shared(split.held_out, other)  # before an hour of work
     manifest = Manifest.read(processed_folder(run))
     _check_settings(manifest, segmenter)
+    check_weights(run, CHECKPOINTS[checkpoint], split, manifest, stage=STAGE)
     check_unseen(manifest, split)
     tree = None if scans is None else read_tree(scans)
     tasks = {case: case for case in split.held_out}

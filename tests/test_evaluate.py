@@ -200,6 +200,29 @@ def test_row_34_a_patient_that_was_trained_on_under_another_name_is_refused(tmp_
         evaluate(run, device="cpu")
 
 
+def test_weights_of_another_fold_are_refused_because_they_saw_the_patients(folder: Path, tmp_path: Path) -> None:
+    manifest = Manifest.read(folder / "slices")
+    seen = write_run(tmp_path / "other", manifest, held_out=("p0", "p1", "p2"))
+    run = write_run(tmp_path / "run", manifest, held_out=HELD_OUT)
+    for name in ("best.ckpt", "best.ckpt.sha256"):
+        shutil.copy(seen / "checkpoints" / name, run / "checkpoints" / name)
+    with pytest.raises(DataError, match="may have been trained on the patients to be scored"):
+        evaluate(run, device="cpu")
+    assert evaluate(run, checkpoint="last", device="cpu", report=False).exit_code == 0
+
+
+def test_slices_that_were_made_anew_under_exchanged_names_are_refused(folder: Path, tmp_path: Path) -> None:
+    root = write_patients(tmp_path / "root")
+    for end in (".nii.gz", "_label.nii.gz"):
+        (root / f"p0{end}").rename(root / f"kept{end}")
+        (root / f"p3{end}").rename(root / f"p0{end}")
+        (root / f"kept{end}").rename(root / f"p3{end}")
+    preprocess(root, tmp_path / "slices", size=80, skip_slices=SKIP, workers=1)
+    shutil.copytree(folder / "run", tmp_path / "run")
+    with pytest.raises(DataError, match="trained on other slices"):
+        evaluate(tmp_path / "run", device="cpu")
+
+
 def test_row_43_a_damaged_slice_is_named_and_there_is_no_mean(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "slices", tmp_path / "slices")
     run = write_run(tmp_path / "run", Manifest.read(tmp_path / "slices"), hu=1000.0, held_out=HELD_OUT)
