@@ -15,7 +15,7 @@ from . import __version__
 from .case_score import CaseScore, score_case, write_csv
 from .comparison import Comparison, OtherScores, check_shared, read_scores
 from .comparison import compare as compare_scores
-from .crossval_folder import FOLDS, is_crossval
+from .crossval_folder import FOLDS, is_crossval, read_folds
 from .errors import NOTICE, DataError, Problem, UsageError, printable
 from .executor import run_cases
 from .export import CHECKPOINTS
@@ -184,6 +184,8 @@ def evaluate(
     other = None if compare is None else read_scores(compare)
     if is_crossval(run):
         _refuse_of_folds(run, scans=scans is not None, threshold=threshold != 0.5, checkpoint=checkpoint != "best")
+        if other is not None:
+            check_shared([case for fold in read_folds(run)[0] for case in fold.val], other)  # before an hour of work
         from .crossval_score import score_folds  # which needs this module
 
         return score_folds(run, device=device, batch_size=batch_size, report=report).compared(other)

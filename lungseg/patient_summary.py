@@ -140,7 +140,7 @@ def _mean(measure: dict[str, Any], places: int = 3) -> str:
     """Mean, interval and median in words."""
     if measure["mean"] is None:
         left = (
-            f", mean of the {measure['defined']} patients that have one {measure['mean_of_defined']:.{places}f}"
+            f", mean of the {_patients(measure['defined'])} one {measure['mean_of_defined']:.{places}f}"
             if "mean_of_defined" in measure
             else ""
         )
@@ -150,6 +150,10 @@ def _mean(measure: dict[str, Any], places: int = 3) -> str:
     if interval:
         between = f" ({CONFIDENCE:.0%} interval {interval[0]:.{places}f} to {interval[1]:.{places}f})"
     return f"{measure['mean']:.{places}f}{between}, median {_short(measure['median'], places)}"
+
+
+def _patients(count: int) -> str:
+    return "1 patient that has" if count == 1 else f"{count} patients that have"
 
 
 def _short(value: float | None, places: int = 3) -> str:

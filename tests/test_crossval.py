@@ -354,6 +354,15 @@ def test_what_evaluate_does_for_one_fold_only(run: Path, tmp_path: Path) -> None
             evaluate(run, device="cpu", **options)
 
 
+def test_nothing_to_compare_is_said_before_the_work(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("case,dice\nsomebody,0.5\n")
+    shutil.rmtree(run / "evaluation")
+    before = tree_bytes(run)
+    with pytest.raises(UsageError, match=r"table\.csv: has no patient in common"):
+        evaluate(run, device="cpu", compare=tmp_path / "table.csv")
+    assert tree_bytes(run) == before
+
+
 def test_settings_and_folders_that_can_not_be_meant(slices: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     refused(UsageError, "bad-setting", slices, run, epochs=0)

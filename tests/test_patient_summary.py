@@ -71,6 +71,7 @@ def test_row_42_a_patient_without_a_distance_is_not_averaged_away() -> None:
     worse = over_patients([*scores, score_case("d", truth, truth & False, ML)], complete=True)
     assert worse["measures"]["hd95_mm"]["median"] is None
     assert "mean of the 2 patients that have one" in table(scores, over_patients(scores, complete=True))
+    assert "mean of the 1 patient that has one" in table(scores[1:], over_patients(scores[1:], complete=True))
 
 
 def test_the_worst_come_first_and_equal_ones_by_how_much_is_wrong() -> None:
