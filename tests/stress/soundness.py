@@ -40,6 +40,9 @@ def faults(path: Path) -> list[str]:
             text = path.read_text("utf-8")
             if not text.endswith("\n"):
                 return [f"{path.name} ends within a line"]
+        elif path.suffix == ".html":
+            if not path.read_text("utf-8").rstrip().endswith("</html>"):
+                return [f"{path.name} ends within the page"]
         else:
             return [f"{path.name} is of no kind that is known here"]
     except Exception as error:
