@@ -203,6 +203,14 @@ def test_no_file_names_a_path_of_a_machine_or_a_package_index() -> None:
 
 
 @needs_git
+def test_no_merge_was_left_half_done() -> None:
+    marker = re.compile(r"^(?:<{7}|>{7}) ", re.M)
+    assert marker.search("a\n" + "<" * 7 + " HEAD\nb")
+    texts = {relative(path): path.read_text(encoding="utf-8", errors="replace") for path in FILES}
+    assert [name for name, text in texts.items() if marker.search(text)] == []
+
+
+@needs_git
 def test_no_data_model_or_archive_is_tracked() -> None:
     kinds = (
         ".nii",
