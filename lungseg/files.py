@@ -17,7 +17,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,27 @@ def make_folder(folder: str | Path) -> Path:
     except OSError as cause:
         raise machine_error(cause, folder) from cause
     return folder
+
+
+def check_record(path: str | Path, data: Iterable[str | Path]) -> None:
+    """Ask before long work whether a record (JSON, CSV) can be written to ``path`` without harm.
+
+    Args:
+        path: the file.
+        data: folders or files of data, in and over which nothing is written.
+
+    Raises:
+        UsageError: it would overwrite a scan or lie within the data; it is a folder, or its folder does not exist.
+    """
+    path = Path(path)
+    place, mend = path.resolve(), "Name another file, outside of the data."
+    taken = [Path(item).resolve() for item in data]
+    if place.name.lower().endswith((".nii", ".nii.gz")) or any(item in (place, *place.parents) for item in taken):
+        raise UsageError.of("out-in-data", "a record would be written over or into the data", file=path, mend=mend)
+    if path.is_dir():
+        raise UsageError.of("not-a-file", "is a folder, where a file is wanted", file=path, mend=mend)
+    if not place.parent.is_dir():
+        raise UsageError.of("missing-folder", "its folder does not exist", file=path, mend="Make it, or name another.")
 
 
 def require_free_space(folder: str | Path, needed_bytes: int, *, stage: str) -> None:

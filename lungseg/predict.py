@@ -25,7 +25,7 @@ from .progress import progress
 from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
 from .slicing import check_skip, skipped_slices, slice_image, slice_room
-from .tree import Tree, read_tree
+from .tree import Tree, is_data_name, read_tree
 
 STAGE = "predict"
 FORMAT = 1
@@ -199,6 +199,11 @@ def _check_names(scan: Path, out: Path) -> None:
     if not is_nifti(out):
         raise UsageError.of(
             "bad-suffix", "a mask is written as NIfTI", expected="a name that ends in .nii.gz or .nii", file=out
+        )
+    if out.exists() and is_data_name(out):
+        mend = "Choose another name: the data folder is never changed."
+        raise UsageError.of(
+            "out-is-data", "the mask would overwrite a scan or label of a data set", file=out, mend=mend
         )
     if out.resolve() == scan.resolve():
         raise UsageError.of("out-is-scan", "the mask would overwrite the scan", file=out, mend="Choose another name.")

@@ -12,7 +12,7 @@ import numpy as np
 from .case_score import CaseScore, score_case, write_csv
 from .errors import DataError, Problem, UsageError
 from .executor import run_cases
-from .files import write_json
+from .files import check_record, write_json
 from .geometry import to_las
 from .nifti import case_name, read_label
 from .pairs import check_pair
@@ -73,6 +73,9 @@ def score(
         UsageError: a path is missing, or one is a file and the other a folder.
         DataError: no case at all could be measured.
     """
+    for record in (json_file, csv_file):
+        if record is not None:
+            check_record(record, [labels, *([] if Path(predictions).is_dir() else [predictions])])
     pairs, problems = _pairs(Path(predictions), Path(labels))
     cases: list[CaseScore] = []
     work = partial(_one_case, slice_sets)

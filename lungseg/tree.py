@@ -231,6 +231,16 @@ def _problem(code: str, what: str, path: Path, expected: str = "", found: str = 
     return Problem(code, what, expected, found, _MEND, str(path), **fields)
 
 
+def is_data_name(path: Path) -> bool:
+    """Whether a file stands where a scan or label of one of the layouts would."""
+    name = case_name(path)
+    return (
+        path.resolve().parent.name in ("imagesTr", "imagesTs", "labelsTr")
+        or name in ("image", "label")
+        or name.endswith(LABEL_SUFFIX)
+    )
+
+
 def find_case(tree: Tree, name: str) -> Case:
     """The case called ``name``.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import DataError, LungsegError, Problem, printable
 from .executor import run_cases
-from .files import write_json
+from .files import check_record, write_json
 from .nifti import read_label, read_scan
 from .pairs import grid_problem, hu_warnings
 from .progress import progress
@@ -63,9 +63,11 @@ def verify(root: str | Path, *, workers: int | None = None, json_file: str | Pat
         json_file: where to write the result as JSON.
 
     Raises:
-        UsageError: there is no such folder, or no scan in it.
+        UsageError: there is no such folder, or no scan in it, or ``json_file`` can not be written or lies in ``root``.
     """
     tree = read_tree(root)
+    if json_file is not None:
+        check_record(json_file, [root])
     tasks = {case.name: case for case in tree.cases}
     problems = list(tree.problems)
     for outcome in progress(run_cases(_one_case, tasks, workers=workers), what="checking", total=len(tasks)):

@@ -192,6 +192,16 @@ def test_row_45_scans_are_never_overwritten(run: Path, tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
+def test_row_45_no_other_scan_or_label_of_a_data_set_is_overwritten(run: Path, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "data", cases=2, test_cases=0)
+    before = tree_bytes(root)
+    scan = root / "imagesTr" / "lung_001.nii.gz"
+    for target in (root / "labelsTr" / "lung_001.nii.gz", root / "imagesTr" / "lung_002.nii.gz"):
+        with pytest.raises(UsageError, match="would overwrite a scan or label"):
+            predict(run, scan, target)
+    assert tree_bytes(root) == before
+
+
 def test_arguments_that_can_not_be_meant_are_refused_before_the_scan_is_read(run: Path, tmp_path: Path) -> None:
     source = write_volume(tmp_path / "scan.nii.gz", *turned(scan_with_blocks()[0], "LAS", LAS_MM))
     with pytest.raises(UsageError, match=r"\.nii\.gz or \.nii"):

@@ -157,3 +157,16 @@ def test_paths_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         score(tmp_path / "labels", tmp_path / "empty")
     with pytest.raises(DataError, match="no prediction"):
         score(tmp_path / "empty", tmp_path / "labels")
+
+
+@pytest.mark.parametrize("which", ["json_file", "csv_file"])
+def test_row_45_a_record_is_never_written_over_a_label(tmp_path: Path, which: str) -> None:
+    label, prediction = (write(tmp_path / folder / "lung_001.nii.gz", mask_of(1)) for folder in ("labels", "found"))
+    before = label.read_bytes(), prediction.read_bytes()
+    for target in (label, prediction, tmp_path / "labels" / "scores.json"):
+        with pytest.raises(UsageError, match="over or into the data"):
+            score(prediction.parent, label.parent, **{which: target})
+        if target != tmp_path / "labels" / "scores.json":
+            with pytest.raises(UsageError, match="over or into the data"):
+                score(prediction, label, **{which: target})
+    assert (label.read_bytes(), prediction.read_bytes()) == before

@@ -193,3 +193,20 @@ def test_rows_10_to_27_every_item_of_the_json_names_all_that_a_program_needs(spo
     for problem in problems:
         assert set(problem) == {"case", "file", "code", "what", "expected", "found", "mend", "severity"}
         assert all(problem[key] for key in ("case", "file", "code", "what", "mend", "severity")), problem
+
+
+@pytest.mark.parametrize("target", ["imagesTr/lung_001.nii.gz", "dataset.json", "new.json"])
+def test_row_45_a_record_is_never_written_into_the_data(clean: Path, target: str) -> None:
+    before = tree_bytes(clean)
+    with pytest.raises(UsageError, match="over or into the data"):
+        verify(clean, json_file=clean / target)
+    assert tree_bytes(clean) == before
+
+
+def test_where_a_record_can_not_be_written_is_said_before_the_scans_are_read(clean: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="folder does not exist"):
+        verify(clean, json_file=tmp_path / "nowhere" / "found.json")
+    with pytest.raises(UsageError, match="is a folder"):
+        verify(clean, json_file=tmp_path)
+    with pytest.raises(UsageError, match="over or into the data"):
+        verify(clean, json_file=tmp_path / "other.nii.gz")
