@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measure import tree_of
+
 from lungseg.config import RECIPES
 from lungseg.executor import cores
 from lungseg.files import atomic_write, write_json
@@ -58,20 +60,11 @@ def measured_run(command: list[str]) -> tuple[float, float]:
     started, peak = time.monotonic(), 0
     with subprocess.Popen(command) as process:
         while process.poll() is None:
-            peak = max(peak, sum(_pss_bytes(pid) for pid in _tree_of(process.pid)))
+            peak = max(peak, sum(_pss_bytes(pid) for pid in tree_of(process.pid)))
             time.sleep(0.5)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with exit code {process.returncode}")
     return time.monotonic() - started, peak / 1e9
-
-
-def _tree_of(root: int) -> list[int]:
-    found = [root]
-    for pid in found:
-        with contextlib.suppress(OSError):
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                found += [int(child) for child in (thread / "children").read_text().split()]
-    return found
 
 
 def _pss_bytes(pid: int) -> int:
