@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .case_record import CASE_RECORD, TUMOUR, CaseRecord, image_name, mask_name
 from .config import PreprocessConfig
 from .files import TEMPORARY_PREFIX, atomic_write, clear_temporary, digest, make_folder
 from .geometry import SliceGrid, to_las
-from .manifest import CASE_RECORD, TUMOUR, CaseRecord, image_name, mask_name
 from .nifti import Scan
 from .slice_folder import NpyFile, new_folder
 from .slicing import skipped_slices, slice_image, slice_mask, slice_room

@@ -27,9 +27,10 @@ from .case_score import CaseScore, score_case
 from .checkpoint import BEST
 from .crossval_folder import Chosen, is_done
 from .errors import NOTICE, DataError, IntegrityError, Problem, TrainingError, UsageError
-from .evaluate import CASES, FOLDER, SUMMARY, WHY_NOT_DICE, Evaluation, from_slices, native_truth
+from .evaluation import CASES, FOLDER, SUMMARY, WHY_NOT_DICE, Evaluation
 from .files import atomic_write, folder_lock, write_json
 from .froc import free_response, froc_curve
+from .held_out import from_slices, native_truth
 from .manifest import Manifest
 from .out_of_fold import OutOfFold, TrainedFold, checked_fold
 from .patient_summary import over_patients

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .augment import Augment
+from .case_record import image_name, mask_name
 from .errors import LungsegError, UsageError
-from .manifest import Manifest, image_name, mask_name
+from .manifest import Manifest
 from .progress import progress
 from .randomness import SampleRandom
 from .sampler import TumourSampler, sampler_weights

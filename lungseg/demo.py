@@ -11,7 +11,8 @@ from pathlib import Path
 from .case_score import CaseScore
 from .config import Recipe
 from .errors import NOTICE, printable
-from .evaluate import Evaluation, evaluate
+from .evaluate import evaluate
+from .evaluation import Evaluation
 from .files import make_folder
 from .predict import predict
 from .preprocess import preprocess

@@ -17,9 +17,10 @@ from typing import Final
 import cv2
 import numpy as np
 
+from .case_record import image_name
 from .config import HU_MAX
 from .errors import DataError, LungsegError, Problem
-from .manifest import Manifest, image_name
+from .manifest import Manifest
 from .slice_file import read_slice
 from .splits import Split
 

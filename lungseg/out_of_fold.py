@@ -16,8 +16,8 @@ from .checkpoint import BEST, FOLDER, load_checkpoint
 from .config import to_dict
 from .crossval_folder import fold_folder
 from .errors import DataError
-from .evaluate import from_slices
 from .files import folder_lock, sha256_of
+from .held_out import from_slices
 from .inference import Segmenter
 from .leakage import check_unseen
 from .manifest import Manifest

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from . import __version__
 from .components import Tumour, tumours
-from .config import to_dict
 from .ensemble import Ensemble, load_segmenter
-from .errors import NOTICE, DataError, LungsegError, MachineError, Problem, UsageError, printable
+from .errors import DataError, LungsegError, MachineError, Problem, UsageError
 from .executor import run_cases
 from .files import digest, folder_lock, make_folder, read_json, write_json
 from .geometry import SliceGrid, from_las, to_las
 from .inference import MaskVolume, Segmenter
-from .nifti import Scan, case_name, is_nifti, read_label, read_scan, write_mask
+from .nifti import case_name, is_nifti, read_label, read_scan, write_mask
 from .pairs import hu_warnings
 from .postprocess import PostProcessing, calibrated, drop_small
+from .prediction_record import Predicted, Prediction, already_there, record_start, tumour_entry
 from .progress import progress
 from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
@@ -28,60 +26,6 @@ from .slicing import check_skip, skipped_slices, slice_image, slice_room
 from .tree import Tree, is_data_name, read_tree
 
 STAGE = "predict"
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was found in one scan.
-
-    Args:
-        case: its name, by its file.
-        mask: the mask that was written.
-        record: the JSON file beside it.
-        tumours: connected tumours, largest first.
-        page: the scan's page to look at; None where none was asked for.
-    """
-
-    case: str
-    mask: Path
-    record: Path
-    tumours: tuple[Tumour, ...]
-    page: Path | None = None
-
-    @property
-    def volume_ml(self) -> float:
-        return sum(tumour.volume_ml for tumour in self.tumours)
-
-    def __str__(self) -> str:
-        count = len(self.tumours)
-        what = "no tumour" if not count else "1 tumour" if count == 1 else f"{count} tumours"
-        sizes = ", ".join(f"{tumour.volume_ml:.2f} ml ({tumour.diameter_mm:.0f} mm)" for tumour in self.tumours[:5])
-        return (
-            f"{printable(self.case)}: {what}"
-            + (f": {sizes}" if sizes else "")
-            + (", ..." if count > 5 else "")
-            + ("" if self.page is None else f"; to look at: {printable(self.page)}")
-        )
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What ``predict`` did.
-
-    Args:
-        predictions: one a scan that could be segmented, sorted by case.
-        problems: what kept scans out, and what was odd about others.
-        exit_code: of the worst error; 0 where there are at most warnings.
-    """
-
-    predictions: tuple[Prediction, ...]
-    problems: tuple[Problem, ...]
-    exit_code: int = 0
-
-    def __str__(self) -> str:
-        lines = [f"{problem.severity}: {problem}" for problem in self.problems]
-        return "\n".join([*lines, *map(str, self.predictions), NOTICE])
 
 
 @dataclass(frozen=True)
@@ -223,7 +167,15 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
         skipped = skipped_slices(las, spacing_mm, segmenter.config)
     except DataError as error:
         raise DataError(error.problem.at(file=source), error.stage) from error
-    record = _record(job, scan, orientation.codes, skipped, warned)
+    record = record_start(
+        scan,
+        orientation.codes,
+        model=segmenter.description,
+        config=segmenter.config,
+        settings=job.settings,
+        skipped=skipped,
+        warned=warned,
+    )
     record_path, page = (out.with_name(f"{case_name(out)}{suffix}") for suffix in (".json", ".html"))
     grid = SliceGrid.of(las.shape, spacing_mm, segmenter.config.size)
 
@@ -240,7 +192,7 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
             write_prediction_page(page, record, view)
         return Prediction(scan.name, out, record_path, parts, page if job.report else None)
 
-    if (there := _there(record, record_path, out)) is not None:
+    if (there := already_there(record, record_path, out)) is not None:
         record = read_json(record_path, error=DataError)
         return prediction(to_las(read_label(out).voxels, scan.affine)[0] if job.report else las, there), warned
     remove_stale_page(page)
@@ -257,57 +209,7 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
     parts = tuple(tumours(volume.mask, (spacing_mm[0], spacing_mm[1], spacing_mm[2]), probability))
     write_mask(out, from_las(volume.mask, orientation), scan)
     record["mask"] = {"file": out.name, "hash": digest(out.read_bytes())}
-    record["tumours"] = [_tumour(part) for part in parts]
+    record["tumours"] = [tumour_entry(part) for part in parts]
     record["volume_ml"] = round(sum(part.volume_ml for part in parts), 6)
     write_json(record_path, record)
     return prediction(volume.mask, parts), warned
-
-
-def _record(job: _Job, scan: Scan, orientation: str, skipped: int, warned: list[Problem]) -> dict[str, Any]:
-    """What the JSON says before the result: no path, no name and no date of the scan's header."""
-    return {
-        "format": FORMAT,
-        "notice": NOTICE,
-        "lungseg": __version__,
-        "case": scan.name,
-        "scan": {
-            "file": scan.path.name,
-            "bytes": scan.bytes,
-            "hash": scan.hash,
-            "shape": list(scan.header.shape),
-            "spacing_mm": [round(size, 6) for size in scan.spacing_mm],
-            "orientation": orientation,
-        },
-        "model": job.segmenter.description,
-        "settings": {**to_dict(job.segmenter.config), **asdict(job.settings), "skipped": skipped},
-        "warnings": [problem.code for problem in warned],
-    }
-
-
-def _tumour(part: Tumour) -> dict[str, Any]:
-    return {key: _rounded(value) for key, value in asdict(part).items()}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_rounded(item) for item in value]
-    return round(value, 6) if isinstance(value, float) else value
-
-
-def _there(wanted: dict[str, Any], record: Path, mask: Path) -> tuple[Tumour, ...] | None:
-    """The tumours of a prediction that stands there whole, made from the same by the same; else None."""
-    if not (record.is_file() and mask.is_file()):
-        return None
-    try:
-        found = read_json(record, error=DataError)
-        if any(found.get(key) != value for key, value in wanted.items()):
-            return None
-        if found["mask"] != {"file": mask.name, "hash": digest(mask.read_bytes())}:
-            return None
-        listed: list[dict[str, Any]] = [
-            {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
-            for part in found["tumours"]
-        ]
-        return tuple(Tumour(**part) for part in listed)
-    except (LungsegError, OSError, AttributeError, KeyError, TypeError):
-        return None

@@ -9,23 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .case_folder import remove_case, remove_stale, slice_case
+from .case_record import CASE_RECORD, CaseRecord
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, MachineError, Problem, UsageError
 from .executor import run_cases, worth_workers
-from .files import (
-    LOCK_NAME,
-    TEMPORARY_PREFIX,
-    digest,
-    folder_lock,
-    make_folder,
-    read_json,
-    require_free_space,
-    write_json,
-)
-from .manifest import CASE_RECORD, MANIFEST, CaseRecord, Manifest, settings_from
+from .files import LOCK_NAME, digest, folder_lock, make_folder, read_json, require_free_space, write_json
+from .manifest import Manifest, settings_from
 from .memory import Room
 from .nifti import read_label, read_scan
 from .pairs import check_pair, hu_warnings
+from .preprocess_folder import clear_others, recorded_slice_sets, refuse_others, refuse_same_place
 from .progress import progress
 from .slicing import check_skip
 from .tree import Case, Tree, read_tree
@@ -105,21 +98,13 @@ def preprocess(
     if not 8 <= size <= 4096:
         raise UsageError.of("bad-size", "the slice size can not be meant", expected="8 to 4096", found=str(size))
     tree, out = read_tree(root), Path(out)
-    data, target = tree.root.resolve(), out.resolve()
-    if data == target or data in target.parents or target in data.parents:
-        # The other way round, a case's folder below `out` could be the data folder itself.
-        raise UsageError.of(
-            "out-in-root",
-            "the output folder and the data folder lie one in the other",
-            file=out,
-            mend="Name a folder beside the data folder, which is never changed.",
-        )
+    refuse_same_place(out, tree.root)
     if out.is_dir() and not (out / LOCK_NAME).exists() and not rebuild:
-        _refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
+        refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
     make_folder(out)
     with folder_lock(out, stage=STAGE), _rooms_cleared():
         if not rebuild:
-            _refuse_others(out, config, tree)
+            refuse_others(out, config, tree)
         # A finished slice set takes about 1.5 bytes a pixel more than nothing; packed scans about as much as that.
         sizes = {case.name: case.image.stat().st_size for case in tree.cases}
         missing = sum(bytes_ for name, bytes_ in sizes.items() if not (out / name / CASE_RECORD).exists())
@@ -147,13 +132,13 @@ def preprocess(
                 records[outcome.case] = record
                 problems += warned
                 reused += [outcome.case] if was_there else []
-        _clear(out, set(records))
+        clear_others(out, set(records))
         problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
         if not records:
             first = next((problem for problem in problems if problem.severity == "error"), None)
             raise DataError(first or Problem("no-cases", "no scan could be used", file=str(root)))
         failed = {problem.case or problem.file: problem.what for problem in problems if problem.severity == "error"}
-        stacks = _slice_sets(out) if slice_sets is None else slice_sets
+        stacks = recorded_slice_sets(out) if slice_sets is None else slice_sets
         manifest = Manifest(out, config, dict(sorted(records.items())), _below(failed, tree), stacks)
         manifest.write()
     return Preprocessed(manifest, tuple(problems), tuple(sorted(reused)), code)
@@ -208,57 +193,6 @@ def _whole(folder: Path, source: dict[str, object], config: PreprocessConfig) ->
     return record
 
 
-def _refuse_others(out: Path, config: PreprocessConfig, tree: Tree) -> None:
-    """Refuse a folder made with other settings, from other cases, or by something else."""
-    mend = "Choose another output folder, or give --rebuild to make everything again."
-    records = sorted(out.glob(f"*/{CASE_RECORD}"))
-    for path in [out / MANIFEST, *records]:
-        if not path.is_file():
-            continue
-        try:
-            found = settings_from(read_json(path, error=DataError)["settings"], path)
-        except (LungsegError, KeyError, TypeError):
-            continue  # damaged: it is made again
-        if found != config:
-            differing = [key for key, value in to_dict(config).items() if to_dict(found)[key] != value]
-            raise UsageError.of(
-                "other-settings",
-                "the folder was made with other settings",
-                file=out,
-                mend=mend,
-                expected=", ".join(f"{key} {to_dict(config)[key]}" for key in differing),
-                found=", ".join(f"{key} {to_dict(found)[key]}" for key in differing),
-            )
-    known = {case.name for case in tree.cases} | {problem.case for problem in tree.problems}
-    strangers = sorted(path.parent.name for path in records if path.parent.name not in known)
-    if strangers:
-        raise UsageError.of(
-            "other-cases",
-            "the folder holds cases that are not in the data folder",
-            file=out,
-            mend=mend,
-            found=", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else ""),
-        )
-    if not records and any(path.name not in (LOCK_NAME, MANIFEST) for path in _foreign(out, known)):
-        raise UsageError.of(
-            "foreign-folder",
-            "the output folder holds other files",
-            file=out,
-            mend="Choose a new or empty output folder.",
-        )
-
-
-def _foreign(out: Path, known: set[str]) -> Iterator[Path]:
-    return (path for path in out.iterdir() if path.name not in known and not path.name.startswith(TEMPORARY_PREFIX))
-
-
-def _clear(out: Path, done: set[str]) -> None:
-    """Remove case folders of an earlier run that are not part of this one (only what this stage itself wrote)."""
-    for path in out.glob(f"*/{CASE_RECORD}"):
-        if path.parent.name not in done:
-            remove_case(path.parent)
-
-
 def _named(problems: list[Problem], task: _Task) -> list[Problem]:
     return [problem.at(case=task.case.name) for problem in problems]
 
@@ -282,14 +216,6 @@ def _tumour_warnings(record: CaseRecord, task: _Task) -> list[Problem]:
             )
         ]
     return []
-
-
-def _slice_sets(out: Path) -> bool:
-    """What the manifest that stands there says of the stacks: a rerun must not forget that they have gaps."""
-    try:
-        return Manifest.read(out).slice_sets
-    except LungsegError:
-        return False
 
 
 def _below(failed: dict[str, str], tree: Tree) -> dict[str, str]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .case_record import image_name, mask_name
 from .checkpoint import BEST, FOLDER, LAST, load_checkpoint
 from .config import Recipe, to_dict
 from .errors import DataError, IntegrityError, LungsegError, UsageError
 from .files import digest, read_json, write_json
-from .manifest import Manifest, image_name, mask_name
+from .manifest import Manifest
 from .splits import Split
 
 FORMAT = 1

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lungseg.case_record import CaseRecord, image_name, mask_name
 from lungseg.config import AIR, PreprocessConfig
 from lungseg.files import digest
-from lungseg.manifest import CaseRecord, Manifest, image_name, mask_name
+from lungseg.manifest import Manifest
 
 
 def write_processed(

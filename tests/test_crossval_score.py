@@ -13,7 +13,7 @@ import pytest
 from lungseg.crossval import crossval
 from lungseg.crossval_folder import processed_of, read_chosen, read_folds
 from lungseg.crossval_score import score_folds
-from lungseg.evaluate import native_truth
+from lungseg.held_out import native_truth
 from lungseg.manifest import Manifest
 from lungseg.metrics import dice
 from lungseg.out_of_fold import FORMAT, MAPS, checked_fold

@@ -13,8 +13,9 @@ import pytest
 
 from lungseg.config import PreprocessConfig
 from lungseg.errors import NOTICE, DataError, LungsegError, UsageError
-from lungseg.evaluate import evaluate, native_truth
+from lungseg.evaluate import evaluate
 from lungseg.geometry import to_las
+from lungseg.held_out import native_truth
 from lungseg.manifest import Manifest
 from lungseg.metrics import soft_dice_pooled
 from lungseg.nifti import read_label

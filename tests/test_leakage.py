@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lungseg.case_record import CaseRecord, image_name
 from lungseg.config import HU_MAX
 from lungseg.errors import DataError, IntegrityError
 from lungseg.files import digest
@@ -27,7 +28,7 @@ from lungseg.leakage import (
     fingerprint,
     look_alike,
 )
-from lungseg.manifest import CaseRecord, Manifest, image_name
+from lungseg.manifest import Manifest
 from lungseg.preprocess import preprocess
 from lungseg.sample import write_sample
 from lungseg.splits import Fold, Split

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lungseg.case_record import CaseRecord, image_name, mask_name
 from lungseg.config import PreprocessConfig
 from lungseg.errors import DataError
-from lungseg.manifest import MANIFEST, CaseRecord, Manifest, image_name, mask_name
+from lungseg.manifest import MANIFEST, Manifest
 
 from .processed import write_processed
 from .volumes import affine_of

@@ -23,8 +23,8 @@ from lungseg import run_folder
 from lungseg.checkpoint import BEST, FOLDER, load_model
 from lungseg.dataset import LungDataset
 from lungseg.errors import LungsegError
-from lungseg.evaluate import native_truth
 from lungseg.export import export, load_exported, record_of
+from lungseg.held_out import native_truth
 from lungseg.manifest import MANIFEST, Manifest
 from lungseg.nifti import read_label, read_scan
 from lungseg.slice_file import read_slice
