@@ -55,6 +55,8 @@ def _run(argv: Sequence[str] | None) -> int:
         text, code = _explained(error, args.command)
         if args.debug:
             traceback.print_exc()
+        for problem in getattr(error, "others", ()):
+            print(f"error: {problem}", file=sys.stderr)
         print(f"lungseg {args.command}: {text}", file=sys.stderr)
         return code
 

@@ -16,6 +16,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from . import crossval_folder as folder_of
 from .case_score import CaseScore, score_case
 from .checkpoint import BEST
 from .crossval_folder import Chosen, is_done
-from .errors import NOTICE, DataError, IntegrityError, Problem, TrainingError, UsageError
+from .errors import NOTICE, Problem, TrainingError, UsageError, all_failed
 from .evaluation import CASES, FOLDER, SUMMARY, WHY_NOT_DICE, Evaluation
+from .executor import Gathered, gather, run_cases
 from .files import atomic_write, folder_lock, write_json
 from .froc import free_response, froc_curve
 from .held_out import from_slices, native_truth
@@ -121,12 +123,11 @@ def score_folds(
         raise UsageError.of("unfinished", "no fold of the cross-validation is trained", file=run, mend=mend)
     folds = [checked_fold(run, number, planned[number], manifest) for number in numbers]
     with folder_lock(run / FOLDER, stage=STAGE):
-        # An older report must not stand beside newer numbers.
-        (run / FOLDER / PAGE).unlink(missing_ok=True)
         kept = OutOfFold(manifest, device, batch_size)
-        patients, problems = _patients(folds, kept, run / FOLDER if report else None)
+        done = _patients(folds, kept, run / FOLDER if report else None)
+        patients, problems = list(done.results.values()), done.problems
         if not patients:
-            raise DataError(problems[0], STAGE)
+            raise all_failed(problems, done.exit_code, STAGE)
         choices = {
             number: Choice(tuple(p.counts for p in part), tuple(p.tally.histogram for p in part))
             for number in numbers
@@ -173,6 +174,8 @@ def score_folds(
             },
             "not_scored": {problem.case: problem.what for problem in problems},
         }
+        # An older report must not stand beside newer numbers; but it does until there are some.
+        (run / FOLDER / PAGE).unlink(missing_ok=True)
         _write_cases(run / FOLDER / CASES, patients, tuned, nested)
         write_json(run / FOLDER / SUMMARY, summary)
         if not problems:
@@ -189,22 +192,20 @@ def score_folds(
                 folds={patient.plain.case: patient.fold.number for patient in patients},
             )
             write_report(content, run / FOLDER)
-    return CrossValidation(plain, summary, run / FOLDER, tuple(problems), report=content, tuned=tuple(tuned))
+    return CrossValidation(
+        plain, summary, run / FOLDER, problems, report=content, worst=done.exit_code, tuned=tuple(tuned)
+    )
 
 
-def _patients(folds: list[TrainedFold], kept: OutOfFold, pictures: Path | None) -> tuple[list[_Patient], list[Problem]]:
+def _patients(folds: list[TrainedFold], kept: OutOfFold, pictures: Path | None) -> Gathered[_Patient]:
     """Every patient, sorted by name; and what kept others out."""
-    tasks = [(fold, case) for fold in folds for case in fold.cases]
-    patients, problems = [], []
-    for fold, case in progress(tasks, what="evaluating", total=len(tasks), unit="patient"):
-        try:
-            patients.append(_patient(fold, case, kept, pictures))
-        except (DataError, IntegrityError) as error:
-            problems.append(error.problem.at(case=case))
-    return sorted(patients, key=lambda patient: patient.plain.case), problems
+    tasks = {case: (fold, case) for fold in folds for case in fold.cases}
+    outcomes = run_cases(partial(_patient, kept, pictures), tasks, workers=1)
+    return gather(progress(outcomes, what="evaluating", total=len(tasks), unit="patient"))
 
 
-def _patient(fold: TrainedFold, case: str, kept: OutOfFold, pictures: Path | None) -> _Patient:
+def _patient(kept: OutOfFold, pictures: Path | None, task: tuple[TrainedFold, str]) -> _Patient:
+    fold, case = task
     levels, tally = kept.get(fold, case)
     manifest, slices = kept.manifest, from_slices(kept.manifest, case)
     record, truth, gaps = manifest.record(case), slices.truth, manifest.slice_sets

@@ -7,6 +7,7 @@ the problem as one line and exits with the error's ``exit_code``; ``--debug`` sh
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any, ClassVar, Literal
@@ -18,6 +19,11 @@ def printable(name: str | PurePath) -> str:
     """The name with control characters and undecodable bytes escaped, so that it stays on one line of a log."""
     text = os.fspath(name).encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 case``, ``2 cases``, ``1,000 cases``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,13 @@ class LungsegError(Exception):
     Args:
         problem: what is wrong.
         stage: the stage that found it (``preprocess``); the command line fills it in where it is empty.
+
+    Attributes:
+        others: more problems that are said before this one, where none of many cases could be used.
     """
 
     exit_code: ClassVar[int] = 1
+    others: tuple[Problem, ...] = ()
 
     def __init__(self, problem: Problem | str, stage: str = "") -> None:
         if isinstance(problem, str):
@@ -120,3 +130,17 @@ class MachineError(LungsegError):
 
 class TrainingError(LungsegError):
     """Training that can not go on, such as a loss that is not a number (exit code 1)."""
+
+
+def all_failed(problems: Sequence[Problem], exit_code: int, stage: str) -> LungsegError:
+    """The error of a stage that no case was left to, with all that is wrong.
+
+    Args:
+        problems: at least one of them an error.
+        exit_code: of the worst: 5 where the machine kept a case out, else 3.
+        stage: that could not be done.
+    """
+    errors = [problem for problem in problems if problem.severity == "error"]
+    error = (MachineError if exit_code == MachineError.exit_code else DataError)(errors[-1], stage)
+    error.others = tuple(errors[:-1])
+    return error

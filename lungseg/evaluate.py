@@ -14,9 +14,9 @@ from . import __version__
 from .case_score import CaseScore, score_case, write_csv
 from .comparison import check_shared, read_scores
 from .crossval_folder import FOLDS, is_crossval, read_folds
-from .errors import NOTICE, DataError, Problem, UsageError
+from .errors import NOTICE, DataError, Problem, UsageError, all_failed
 from .evaluation import CASES, FOLDER, SUMMARY, WHY_NOT_DICE, Evaluation
-from .executor import run_cases
+from .executor import gather, run_cases
 from .export import CHECKPOINTS
 from .files import folder_lock, write_json
 from .froc import free_response, froc_curve
@@ -93,20 +93,15 @@ def evaluate(
     check_unseen(manifest, split)
     tree = None if scans is None else read_tree(scans)
     tasks = {case: case for case in split.held_out}
-    measured: list[_Measured] = []
-    problems: list[Problem] = []
     with folder_lock(run / FOLDER, stage=STAGE):
-        # An older report must not stand beside newer numbers.
-        (run / FOLDER / PAGE).unlink(missing_ok=True)
         pictures = run / FOLDER if report else None
         work = partial(_one_case, segmenter, manifest, tree, split, threshold, pictures)
-        for outcome in progress(run_cases(work, tasks, workers=1), what="evaluating", total=len(tasks), unit="patient"):
-            if outcome.error is not None:
-                problems.append(outcome.error.problem)
-            elif outcome.result is not None:
-                measured.append(outcome.result)
+        outcomes = run_cases(work, tasks, workers=1)
+        done = gather(progress(outcomes, what="evaluating", total=len(tasks), unit="patient"))
+        measured = list(done.results.values())
         if not measured:
-            raise DataError(problems[0], STAGE)
+            raise all_failed(done.problems, done.exit_code, STAGE)
+        warned = [problem for patient in measured for problem in patient.warned]
         scores, tally = [patient.score for patient in measured], total([patient.tally for patient in measured])
         summary = {
             "notice": NOTICE,
@@ -117,15 +112,17 @@ def evaluate(
             "model": segmenter.description,
             "threshold": float(threshold),
             "read_from": "slices" if scans is None else "scans",
-            **over_patients(scores, complete=not problems),
+            **over_patients(scores, complete=not done.problems),
             **({} if manifest.slice_sets else {"froc": froc_curve([patient.response for patient in measured])}),
             "calibration": tally.calibration(),
             "published_recipe": {
-                "soft_dice_pooled": None if problems else round(tally.soft_dice_pooled, 6),
+                "soft_dice_pooled": None if done.problems else round(tally.soft_dice_pooled, 6),
                 "why_not_comparable": WHY_NOT_DICE,
             },
-            "not_scored": {problem.case: problem.what for problem in problems},
+            "not_scored": {problem.case: problem.what for problem in done.problems},
         }
+        # An older report must not stand beside newer numbers; but it does until there are some.
+        (run / FOLDER / PAGE).unlink(missing_ok=True)
         write_csv(run / FOLDER / CASES, scores)
         write_json(run / FOLDER / SUMMARY, summary)
         content = None
@@ -134,8 +131,9 @@ def evaluate(
                 scores, summary, run / FOLDER, title=f"Run {run.resolve().name}", metrics=[run / METRICS]
             )
             write_report(content, run / FOLDER)
-        done = Evaluation(tuple(scores), summary, run / FOLDER, tuple(problems), report=content)
-        return done.compared(other)
+        problems = (*warned, *done.problems)
+        made = Evaluation(tuple(scores), summary, run / FOLDER, problems, report=content, worst=done.exit_code)
+        return made.compared(other)
 
 
 def _refuse_of_folds(run: Path, **asked: bool) -> None:
@@ -151,11 +149,12 @@ def _refuse_of_folds(run: Path, **asked: bool) -> None:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is kept of a patient: its score, counts of its slices, and its part of the free-response curve."""
+    """What is kept of a patient: its score, counts of its slices, its part of the free-response curve, and warnings."""
 
     score: CaseScore
     tally: SliceTally
     response: list[dict[str, Any]]
+    warned: tuple[Problem, ...]
 
 
 def _one_case(
@@ -180,7 +179,8 @@ def _one_case(
     if pictures is not None:
         patient.write_pictures(pictures, case, volume.mask, whole=not gaps)
     score = score_case(case, patient.truth, volume.mask, patient.spacing_mm, skipped_voxels=below, slice_set=gaps)
-    return _Measured(score, tally, [] if gaps else free_response(patient.truth, volume.probability, patient.spacing_mm))
+    response = [] if gaps else free_response(patient.truth, volume.probability, patient.spacing_mm)
+    return _Measured(score, tally, response, patient.warned)
 
 
 def _check_settings(manifest: Manifest, segmenter: Segmenter) -> None:

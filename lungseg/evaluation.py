@@ -9,7 +9,7 @@ from typing import Any, Self
 from .case_score import CaseScore
 from .comparison import Comparison, OtherScores
 from .comparison import compare as compare_scores
-from .errors import NOTICE, DataError, Problem, printable
+from .errors import NOTICE, Problem, printable
 from .files import write_json
 from .patient_summary import table
 from .report.content import Report
@@ -30,7 +30,8 @@ class Evaluation:
         cases: one a held-out patient, sorted by name.
         summary: numbers over patients, the model and the settings; the content of ``summary.json``.
         folder: where ``cases.csv`` and ``summary.json`` are.
-        problems: what kept patients out.
+        problems: what kept patients out, and what is odd about others.
+        worst: exit code of the worst error among them; 0 where there are at most warnings.
         comparison: with another run or file, where one was asked for.
         report: what ``report.html`` says; None where none was made.
     """
@@ -41,10 +42,11 @@ class Evaluation:
     problems: tuple[Problem, ...] = ()
     comparison: Comparison | None = None
     report: Report | None = field(default=None, repr=False)
+    worst: int = 0
 
     @property
     def exit_code(self) -> int:
-        return DataError.exit_code if self.problems else 0
+        return self.worst
 
     def __str__(self) -> str:
         soft, probabilities = self.summary["published_recipe"]["soft_dice_pooled"], self.summary.get("calibration", {})

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from .errors import LungsegError, MachineError, Problem
+from .errors import DataError, LungsegError, MachineError, Problem
 
 if TYPE_CHECKING:  # a run in one process needs none of them, and they take a fifth of its start-up time
     from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -33,6 +33,21 @@ class Outcome(Generic[R]):
     case: str
     result: R | None = None
     error: LungsegError | None = None
+
+
+@dataclass(frozen=True)
+class Gathered(Generic[R]):
+    """What became of all cases.
+
+    Args:
+        results: of the cases that were done, by name, sorted.
+        problems: what kept others out, in the order in which it was found.
+        exit_code: 5 where the machine kept a case out, 3 where only cases were bad, 0 where all are done.
+    """
+
+    results: dict[str, R]
+    problems: tuple[Problem, ...]
+    exit_code: int = 0
 
 
 def run_cases(
@@ -73,6 +88,26 @@ def run_cases(
         except BrokenProcessPool:
             for case, task in left.items():
                 yield _alone(function, case, task)
+
+
+def gather(outcomes: Iterable[Outcome[R]]) -> Gathered[R]:
+    """Wait for all outcomes, and part them into results and problems.
+
+    Raises:
+        MachineError: the disk is full; the cases after it would fail as well.
+    """
+    results: dict[str, R] = {}
+    problems: list[Problem] = []
+    code = 0
+    for outcome in outcomes:
+        if outcome.error is None:
+            results[outcome.case] = cast(R, outcome.result)
+            continue
+        if outcome.error.problem.code == "disk-full":
+            raise outcome.error
+        problems.append(outcome.error.problem)
+        code = max(code, MachineError.exit_code if isinstance(outcome.error, MachineError) else DataError.exit_code)
+    return Gathered(dict(sorted(results.items())), tuple(problems), code)
 
 
 def cores() -> int:

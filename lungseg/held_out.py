@@ -10,13 +10,13 @@ import numpy as np
 
 from .case_record import TUMOUR, CaseRecord, image_name, mask_name
 from .config import PreprocessConfig
-from .errors import DataError
+from .errors import DataError, Problem
 from .files import make_folder
 from .geometry import SliceGrid, to_las
 from .leakage import check_scan_unseen, evenly
 from .manifest import Manifest
 from .nifti import read_label, read_scan
-from .pairs import check_pair
+from .pairs import check_pair, hu_warnings
 from .report.case_file import CaseView, write_case
 from .report.from_evaluation import case_path
 from .slice_file import read_array, read_slice
@@ -37,6 +37,7 @@ class HeldOut:
         image: the slice of an index, ``float16 [size, size]``.
         masks: likewise, ``uint8 [size, size]``.
         truth: the label, ``uint8 [L, A, S]``.
+        warned: what is odd about the scan, where that was read anew.
     """
 
     indices: tuple[int, ...]
@@ -46,6 +47,7 @@ class HeldOut:
     image: Callable[[int], np.ndarray]
     masks: Iterator[np.ndarray]
     truth: np.ndarray = field(repr=False)
+    warned: tuple[Problem, ...] = ()
 
     @property
     def images(self) -> Iterator[np.ndarray]:
@@ -120,6 +122,7 @@ def from_scans(tree: Tree, config: PreprocessConfig, manifest: Manifest, split: 
         image=lambda index: slice_image(las, index, grid, config),
         masks=(slice_mask(truth, index, grid) for index in indices),
         truth=truth,
+        warned=tuple(problem.at(case=name) for problem in (*scan.warnings, *hu_warnings(scan))),
     )
 
 

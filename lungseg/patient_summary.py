@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .case_score import CaseScore
-from .errors import printable
+from .errors import counted, printable
 from .lesions import detection_by_size
 from .statistics import CONFIDENCE, bootstrap_interval
 
@@ -103,10 +103,10 @@ def table(scores: Sequence[CaseScore], summary: dict[str, Any]) -> str:
     lines = [head + "  slices found  false"]
     lines += [_row(score, width, whole) for score in worst_first(scores)]
     if summary["dice_mean"] is None:
-        lines.append(f"no mean: only {len(scores)} patients could be scored, not all")
+        lines.append(f"no mean: only {counted(len(scores), 'patient')} could be scored, not all")
         return "\n".join(lines)
-    count = "1 patient" if summary["patients"] == 1 else f"{summary['patients']} patients"
-    lines.append(f"mean Dice over {count} {_mean(summary['measures']['dice'])}, {summary['missed']} missed")
+    count, dice = counted(summary["patients"], "patient"), _mean(summary["measures"]["dice"])
+    lines.append(f"mean Dice over {count} {dice}, {summary['missed']} missed")
     if whole:
         measures, lesions = summary["measures"], summary["lesions"]["all"]
         lines.append(f"NSD 2 mm {_mean(measures['nsd_2mm'])}")

@@ -10,8 +10,8 @@ import numpy as np
 
 from .components import Tumour, tumours
 from .ensemble import Ensemble, load_segmenter
-from .errors import DataError, LungsegError, MachineError, Problem, UsageError
-from .executor import run_cases
+from .errors import DataError, LungsegError, Problem, UsageError, all_failed
+from .executor import gather, run_cases
 from .files import digest, folder_lock, make_folder, read_json, write_json
 from .geometry import SliceGrid, from_las, to_las
 from .inference import MaskVolume, Segmenter
@@ -115,26 +115,16 @@ def _folder(tree: Tree, out: Path, job: _Job) -> Predicted:
             mend="Name a folder outside it: the data folder is never changed.",
         )
     tasks = {case.name: (case.image, out / f"{case.name}.nii.gz") for case in tree.cases}
-    predictions, problems, code = [], list(tree.problems), 0
-    if any(problem.severity == "error" for problem in problems):
-        code = DataError.exit_code
     with folder_lock(out, stage=STAGE):
         outcomes = run_cases(partial(_one_scan, job), tasks, workers=1)
-        for outcome in progress(outcomes, what="segmenting", total=len(tasks), unit="scan"):
-            if outcome.error is not None:
-                if isinstance(outcome.error, MachineError) and outcome.error.problem.code == "disk-full":
-                    raise outcome.error
-                problems.append(outcome.error.problem)
-                code = max(code, outcome.error.exit_code)
-            elif outcome.result is not None:
-                prediction, warned = outcome.result
-                predictions.append(prediction)
-                problems += warned
+        done = gather(progress(outcomes, what="segmenting", total=len(tasks), unit="scan"))
+    problems = [*tree.problems, *done.problems]
+    problems += [problem for _, warned in done.results.values() for problem in warned]
     problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
-    if not predictions:
-        first = next((problem for problem in problems if problem.severity == "error"), None)
-        raise DataError(first or Problem("no-cases", "no scan could be segmented", file=str(tree.root)), STAGE)
-    return Predicted(tuple(sorted(predictions, key=lambda done: done.case)), tuple(problems), code)
+    code = max(done.exit_code, tree.exit_code)
+    if not done.results:
+        raise all_failed(problems, code, STAGE)
+    return Predicted(tuple(prediction for prediction, _ in done.results.values()), tuple(problems), code)
 
 
 def _check_names(scan: Path, out: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from .case_folder import remove_case, remove_stale, slice_case
 from .case_record import CASE_RECORD, CaseRecord
 from .config import PreprocessConfig, to_dict
-from .errors import DataError, LungsegError, MachineError, Problem, UsageError
-from .executor import run_cases, worth_workers
+from .errors import DataError, LungsegError, Problem, UsageError, all_failed, counted
+from .executor import gather, run_cases, worth_workers
 from .files import LOCK_NAME, digest, folder_lock, make_folder, read_json, require_free_space, write_json
 from .manifest import Manifest, settings_from
 from .memory import Room
@@ -117,31 +117,23 @@ def preprocess(
         }
         workers = workers or worth_workers(sizes.values())
         outcomes = progress(run_cases(_one_case, tasks, workers=workers), what="slicing", total=len(tasks))
-        records: dict[str, CaseRecord] = {}
-        problems, reused = list(tree.problems), []
-        code = DataError.exit_code if any(problem.severity == "error" for problem in problems) else 0
-        for outcome in outcomes:
-            if outcome.error is not None:
-                if isinstance(outcome.error, MachineError) and outcome.error.problem.code == "disk-full":
-                    raise outcome.error
-                remove_case(out / outcome.case)
-                problems.append(outcome.error.problem)
-                code = max(code, outcome.error.exit_code)
-            elif outcome.result is not None:
-                record, was_there, warned = outcome.result
-                records[outcome.case] = record
-                problems += warned
-                reused += [outcome.case] if was_there else []
-        clear_others(out, set(records))
+        done = gather(outcomes)
+        for case in set(tasks) - set(done.results):
+            remove_case(out / case)
+        records = {case: record for case, (record, _, _) in done.results.items()}
+        reused = [case for case, (_, was_there, _) in done.results.items() if was_there]
+        problems = [*tree.problems, *done.problems]
+        problems += [problem for _, _, warned in done.results.values() for problem in warned]
         problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
+        code = max(done.exit_code, tree.exit_code)
+        clear_others(out, set(records))
         if not records:
-            first = next((problem for problem in problems if problem.severity == "error"), None)
-            raise DataError(first or Problem("no-cases", "no scan could be used", file=str(root)))
+            raise all_failed(problems, code, STAGE)
         failed = {problem.case or problem.file: problem.what for problem in problems if problem.severity == "error"}
         stacks = recorded_slice_sets(out) if slice_sets is None else slice_sets
-        manifest = Manifest(out, config, dict(sorted(records.items())), _below(failed, tree), stacks)
+        manifest = Manifest(out, config, records, _below(failed, tree), stacks)
         manifest.write()
-    return Preprocessed(manifest, tuple(problems), tuple(sorted(reused)), code)
+    return Preprocessed(manifest, tuple(problems), tuple(reused), code)
 
 
 @contextlib.contextmanager
@@ -232,7 +224,7 @@ def summary(done: Preprocessed) -> str:
     lines = [f"{problem.severity}: {problem}" for problem in done.problems]
     reused = f" ({len(done.reused)} were there already)" if done.reused else ""
     lines.append(
-        f"{len(records)} cases{reused}, {labelled} labelled: {slices:,} slices, {shown:,} of them with tumour; "
-        f"{len(done.manifest.failed)} cases failed"
+        f"{counted(len(records), 'case')}{reused}, {labelled} labelled: {counted(slices, 'slice')}, {shown:,} of them "
+        f"with tumour; {counted(len(done.manifest.failed), 'case')} failed"
     )
     return "\n".join(lines)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .case_score import CaseScore, score_case, write_csv
-from .errors import DataError, Problem, UsageError
-from .executor import run_cases
+from .errors import DataError, Problem, UsageError, all_failed
+from .executor import gather, run_cases
 from .files import check_record, write_json
 from .geometry import to_las
 from .nifti import case_name, read_label
@@ -30,16 +30,14 @@ class Scores:
     Args:
         cases: one a patient, sorted by name.
         summary: numbers over patients (see ``patient_summary.over_patients``).
-        problems: what kept cases out.
+        problems: what kept cases out, and what was passed over.
+        exit_code: of the worst error; 0 where there are at most warnings.
     """
 
     cases: tuple[CaseScore, ...]
     summary: dict[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        return DataError.exit_code if any(problem.severity == "error" for problem in self.problems) else 0
+    exit_code: int = 0
 
     def __str__(self) -> str:
         lines = [f"{problem.severity}: {problem}" for problem in self.problems]
@@ -77,20 +75,15 @@ def score(
         if record is not None:
             check_record(record, [labels, *([] if Path(predictions).is_dir() else [predictions])])
     pairs, problems = _pairs(Path(predictions), Path(labels))
-    cases: list[CaseScore] = []
+    code = DataError.exit_code if any(problem.severity == "error" for problem in problems) else 0
     work = partial(_one_case, slice_sets)
-    for outcome in progress(run_cases(work, pairs, workers=workers), what="scoring", total=len(pairs)):
-        if outcome.error is not None:
-            problems.append(outcome.error.problem)
-        elif outcome.result is not None:
-            cases.append(outcome.result)
-    problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
+    done = gather(progress(run_cases(work, pairs, workers=workers), what="scoring", total=len(pairs)))
+    code = max(code, done.exit_code)
+    problems = sorted([*problems, *done.problems], key=lambda problem: (problem.case, problem.file, problem.code))
+    cases = list(done.results.values())
     if not cases:
-        first = next(problem for problem in problems if problem.severity == "error")
-        raise DataError(first, STAGE)
-    cases.sort(key=lambda score: score.case)
-    complete = not any(problem.severity == "error" for problem in problems)
-    scores = Scores(tuple(cases), over_patients(cases, complete=complete), tuple(problems))
+        raise all_failed(problems, code, STAGE)
+    scores = Scores(tuple(cases), over_patients(cases, complete=not code), tuple(problems), code)
     if json_file is not None:
         write_json(json_file, [score.as_dict() for score in cases])
     if csv_file is not None:

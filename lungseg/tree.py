@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import LungsegError, Problem, UsageError
+from .errors import DataError, LungsegError, Problem, UsageError
 from .files import read_json
 from .nifti import case_name, is_nifti
 
@@ -54,6 +54,11 @@ class Tree:
     cases: tuple[Case, ...]
     problems: tuple[Problem, ...]
     ignored: int
+
+    @property
+    def exit_code(self) -> int:
+        """0 where there are at most warnings."""
+        return DataError.exit_code if any(problem.severity == "error" for problem in self.problems) else 0
 
     def relative(self, path: Path) -> str:
         """``path`` below the root, with forward slashes: safe to write into a result."""

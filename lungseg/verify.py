@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, LungsegError, Problem, printable
+from .errors import DataError, LungsegError, Problem, counted, printable
 from .executor import run_cases
 from .files import check_record, write_json
 from .nifti import read_label, read_scan
@@ -87,8 +87,9 @@ def table(verified: Verified) -> str:
     for problem in verified.problems:
         lines.append(f"{problem.severity:<8} {printable(problem.case or '-'):<14} {problem}")
     warnings = len(verified.problems) - verified.errors
-    ignored = f", {verified.ignored} macOS ._ files ignored" if verified.ignored else ""
-    lines.append(f"{len(verified.cases)} cases: {verified.errors} errors, {warnings} warnings{ignored}")
+    ignored = f", {counted(verified.ignored, 'macOS ._ file')} ignored" if verified.ignored else ""
+    counts = f"{counted(verified.errors, 'error')}, {counted(warnings, 'warning')}"
+    lines.append(f"{counted(len(verified.cases), 'case')}: {counts}{ignored}")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lungseg.cli import main
 from lungseg.config import PreprocessConfig
 from lungseg.errors import NOTICE, DataError, LungsegError, UsageError
 from lungseg.evaluate import evaluate
@@ -250,6 +251,28 @@ def test_row_43_scans_without_a_held_out_patient_name_it(folder: Path, tmp_path:
     (root / "p4_label.nii.gz").unlink()
     evaluation = evaluate(folder / "run", scans=root, device="cpu")
     assert evaluation.exit_code == 3 and [problem.found or problem.case for problem in evaluation.problems] == ["p4"]
+
+
+def test_warnings_of_scans_that_are_read_anew_are_said(folder: Path, tmp_path: Path) -> None:
+    root = write_patients(tmp_path / "root")
+    image = nib.load(root / "p4.nii.gz")
+    write_volume(root / "p4.nii.gz", np.asanyarray(image.dataobj) + np.int16(1024), image.affine)
+    evaluation = evaluate(folder / "run", scans=root, device="cpu", report=False)
+    assert [(problem.case, problem.code) for problem in evaluation.problems] == [("p4", "hu-no-air")]
+    assert evaluation.exit_code == 0 and evaluation.summary["dice_mean"] is not None
+    assert "warning: " in str(evaluation) and evaluation.summary["not_scored"] == {}
+
+
+def test_row_26_where_no_patient_can_be_scored_all_are_named(folder: Path, tmp_path: Path, capsys) -> None:
+    root = write_patients(tmp_path / "root")
+    for name in HELD_OUT:
+        (root / f"{name}.nii.gz").write_bytes(b"")
+    before = tree_bytes(folder / "run")
+    assert main(["evaluate", str(folder / "run"), "--scans", str(root), "--device", "cpu"]) == 3
+    said = capsys.readouterr().err.splitlines()[-3:]
+    assert [line.partition(":")[0] for line in said] == ["error", "error", "lungseg evaluate"]
+    assert all(f"{name}.nii.gz: is an empty file" in line for name, line in zip(HELD_OUT, said, strict=True))
+    assert tree_bytes(folder / "run") == before  # with the report of the numbers that still stand there
 
 
 def test_nothing_of_the_data_is_changed(folder: Path) -> None:

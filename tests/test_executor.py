@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lungseg.errors import DataError, IntegrityError, MachineError
-from lungseg.executor import START_BYTES, Outcome, cores, run_cases, worth_workers
+from lungseg.executor import START_BYTES, Outcome, cores, gather, run_cases, worth_workers
 
 
 def work(task: str) -> str:
@@ -156,3 +156,24 @@ def test_workers_are_started_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> 
     assert worth_workers([2 * start] * 2) == 2  # 4 against 1 + 2
     assert worth_workers([10 * start, start // 2]) == 1  # the large one decides
     assert worth_workers([start // 10] * 100) == 2
+
+
+def test_outcomes_are_parted_into_results_and_problems() -> None:
+    bad, full = DataError.of("broken", "is broken"), MachineError.of("memory", "no room")
+    done = gather([Outcome("c", result=3), Outcome("b", error=bad), Outcome("a", result=1)])
+    assert (
+        list(done.results.items()) == [("a", 1), ("c", 3)] and done.problems == (bad.problem,) and done.exit_code == 3
+    )
+    assert gather([Outcome("a", error=full), Outcome("b", error=bad)]).exit_code == 5
+    assert gather([Outcome("a", result=None)]).results == {"a": None}
+    assert gather([Outcome("a", error=IntegrityError.of("hash-mismatch", "a slice is damaged"))]).exit_code == 3
+
+
+def test_row_08_a_full_disk_ends_the_work_at_once() -> None:
+    def outcomes():
+        yield Outcome("a", result=1)
+        yield Outcome("b", error=MachineError.of("disk-full", "the disk is full"))
+        raise AssertionError("the next case was begun")
+
+    with pytest.raises(MachineError, match="the disk is full"):
+        gather(outcomes())

@@ -219,7 +219,7 @@ def test_row_30_one_bad_case_of_several(tree: Path, tmp_path: Path, made, capsys
     assert main(command) == 3
     said = capsys.readouterr()
     assert "imagesTr/lung_002.nii.gz" in said.out and "gzip stream is cut off" in said.out
-    assert "3 cases, 2 labelled" in said.out and "1 cases failed" in said.out
+    assert "3 cases, 2 labelled" in said.out and "1 case failed" in said.out
     assert "Traceback" not in said.out + said.err
     manifest = Manifest.read(out)
     assert list(manifest.cases) == ["lung_001", "lung_003", "lung_004"]

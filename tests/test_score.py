@@ -133,6 +133,17 @@ def test_row_43_another_grid_is_refused(tmp_path: Path, change: dict, message: s
         score(write(tmp_path / "found.nii", mask_of(1), **change), tmp_path / "label.nii")
 
 
+def test_row_43_where_no_case_can_be_measured_all_are_named(tmp_path: Path) -> None:
+    for name in "abc":
+        for folder in ("labels", "predictions"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{name}.nii").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        score(tmp_path / "predictions", tmp_path / "labels", workers=1)
+    named = [problem.file for problem in (*caught.value.others, caught.value.problem)]
+    assert named == [str(tmp_path / "labels" / f"{name}.nii") for name in "abc"]
+
+
 def test_row_43_another_shape_is_refused_and_named(tmp_path: Path) -> None:
     write(tmp_path / "label.nii", mask_of(2))
     found = write_volume(tmp_path / "found.nii", mask_of(1)[:-1], affine_of("LPS", SPACING_MM))

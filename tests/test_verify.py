@@ -128,11 +128,11 @@ def test_exit_code_with_warnings_alone_is_0_and_with_errors_3(clean: Path, capsy
     assert main(["verify", str(clean), "--workers", "1"]) == 0
     write_volume(clean / "labelsTr" / "lung_002.nii.gz", np.zeros(SHAPE, np.uint8))
     assert main(["verify", str(clean), "--workers", "1"]) == 0
-    assert "4 cases: 0 errors, 1 warnings" in capsys.readouterr().out
+    assert "4 cases: 0 errors, 1 warning\n" in capsys.readouterr().out
     (clean / "imagesTr" / "lung_001.nii.gz").write_bytes(b"")
     assert main(["verify", str(clean), "--workers", "1"]) == 3
     out, err = capsys.readouterr()
-    assert "4 cases: 1 errors, 1 warnings" in out and "Traceback" not in out + err
+    assert "4 cases: 1 error, 1 warning\n" in out and "Traceback" not in out + err
 
 
 def test_a_missing_or_empty_folder_is_a_usage_error(tmp_path: Path, capsys) -> None:
