@@ -126,8 +126,10 @@ def augment_named(name: str, config: AugmentConfig | None = None) -> Augment | N
         return TorchAugment(config)
     if name == "imgaug":
         from .augment_imgaug import imgaug_augment
+        from .augment_intensity import ChangedIntensity, changes_intensity
 
-        return windowed(imgaug_augment(config), config)
+        engine = windowed(imgaug_augment(config), config)
+        return ChangedIntensity(engine, config) if engine and changes_intensity(config) else engine
     raise UsageError.of("unknown-augment", "there is no such augmentation", expected=" or ".join(ENGINES), found=name)
 
 
@@ -166,6 +168,10 @@ def checked(config: AugmentConfig) -> AugmentConfig:
         "elastic_smoothness": (config.elastic_smoothness, smoothness_min, 128.0),
         "mirror": ((0.0, config.mirror), 0.0, 1.0),
         "window": ((0, config.window), 0, 1 << 16),
+        "contrast": (config.contrast, 0.1, 10.0),
+        "offset_hu": ((0.0, config.offset_hu), 0.0, 1000.0),
+        "noise_hu": ((0.0, config.noise_hu), 0.0, 1000.0),
+        "blur": ((0.0, config.blur), 0.0, 10.0),
     }
     for name, ((low, high), least, most) in limits.items():
         if not least <= low <= high <= most:

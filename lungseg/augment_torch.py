@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from .augment import REFERENCE_SIZE, checked
+from .augment_intensity import change_intensity, changes_intensity
 from .config import AIR, AugmentConfig
 from .errors import UsageError
 from .randomness import SampleRandom
@@ -84,7 +85,10 @@ class TorchAugment:
             if 0 < window < size:  # only what is seen is worked out
                 coarse = _nearest(mask, positions[:, ::_COARSE, ::_COARSE])
                 positions = cut(positions, window_starts(coarse, generator, size, window), window)
-            return sample(image, mask, positions)
+            image, mask = sample(image, mask, positions)
+            if changes_intensity(self.config):
+                image = change_intensity(image, generator, self.config)
+            return image, mask
 
     def draw(self, generator: SampleRandom, device: torch.device | str | None = None) -> Transform:
         """The parameters of each sample, uniform in their ranges."""

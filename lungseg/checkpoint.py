@@ -26,6 +26,7 @@ from .unet import UNet
 BEST, LAST = "best.ckpt", "last.ckpt"
 FOLDER = "checkpoints"
 NET = "net."  # what the keys of the network begin with in a checkpoint
+AVERAGED = "averaged.net."  # and those of its average, where the recipe keeps one
 MOST_LEVELS = 10  # of a U-Net; a slice of 4096 pixels is 4 pixels wide by then
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _ANEW = "Copy the checkpoint and its .sha256 file from where they came from again, or train again."
@@ -143,6 +144,8 @@ def network_of(config: dict[str, Any], path: str | Path) -> UNetConfig:
         whole = [unet.in_channels, unet.patch, *unet.widths]
         if not all(type(number) is int and number > 0 for number in whole) or len(unet.widths) > MOST_LEVELS:
             raise ValueError(f"channels and widths must be whole numbers above 0, at most {MOST_LEVELS} widths")
+        if type(unet.deep) is not int or not 0 <= unet.deep < len(unet.widths):
+            raise ValueError(f"deep must be a whole number of 0 to {len(unet.widths) - 1}")
         if unet.window_hu is not None and not -math.inf < unet.window_hu[0] < unet.window_hu[1] < math.inf:
             raise ValueError(f"window_hu is no range: {unet.window_hu}")
         # Without memory for its weights, which a hostile file could ask for without end.
@@ -169,8 +172,19 @@ def built_net(unet: UNetConfig, weights: dict[str, Tensor], path: str | Path) ->
 
 
 def network_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The network's weights of a checkpoint, by their names in :class:`~lungseg.unet.UNet`."""
-    return {key.removeprefix(NET): value for key, value in checkpoint["state_dict"].items() if key.startswith(NET)}
+    """The weights to predict with, by their names in :class:`~lungseg.unet.UNet`: the averaged ones where there are."""
+    return _named(checkpoint, AVERAGED) or trained_weights(checkpoint)
+
+
+def trained_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights that training goes on with."""
+    return _named(checkpoint, NET)
+
+
+def _named(checkpoint: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
+    }
 
 
 def fit_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> None:

@@ -173,9 +173,18 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
             ) from error
 
 
-def make_sampler(dataset: LungDataset, *, seed: int, epoch: int) -> TumourSampler:
-    """The sampler of one training epoch, as many draws as there are slices (see :func:`sampler_weights`)."""
-    return TumourSampler(sampler_weights(dataset.tumour_pixels), seed=seed, epoch=epoch)
+def make_sampler(
+    dataset: LungDataset, *, seed: int, epoch: int, share: float = 0.5, by: str = "slice"
+) -> TumourSampler:
+    """The sampler of one training epoch, as many draws as there are slices.
+
+    Args:
+        dataset: the training slices.
+        seed, epoch: of the run.
+        share, by: ``tumour_share`` and ``draw_by`` of a recipe (see :func:`sampler_weights`).
+    """
+    patients = dataset.case_index if by == "patient" else None
+    return TumourSampler(sampler_weights(dataset.tumour_pixels, share, patients), seed=seed, epoch=epoch)
 
 
 def _check_cases(manifest: Manifest, cases: Sequence[str], labels: bool) -> None:

@@ -39,6 +39,7 @@ class Segmenter:
         config: how slices have to be made for it.
         description: of the model, for records: recipe, fold, checkpoint and its SHA-256; plain values.
         precision: of the forward pass (see ``device.autocast``).
+        mirror: predict the mirror image of each slice too, left for right, and take the mean of both probabilities.
     """
 
     net: UNet
@@ -47,6 +48,7 @@ class Segmenter:
     config: PreprocessConfig
     description: dict[str, Any]
     precision: str = "auto"
+    mirror: bool = False
 
     @classmethod
     def load(
@@ -93,7 +95,9 @@ class Segmenter:
         }
         settings = _settings(config, path)
         size = batch_size or SLICES_AT_A_TIME[target.type]
-        return cls(net.to(memory_format=torch.channels_last), target, size, settings, description)  # type: ignore[call-overload]
+        mirror = bool(config["recipe"].get("test_mirror", False))
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(net, target, size, settings, description, mirror=mirror)
 
     def probabilities(self, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Probability of tumour, slice by slice, in the order given.
@@ -107,7 +111,10 @@ class Segmenter:
         rest = iter(slices)
         while batch := list(islice(rest, self.batch_size)):
             image = torch.from_numpy(np.stack(batch))[:, None].to(self.device, torch.float32)
-            yield from self._forward(image).sigmoid()[:, 0].cpu().numpy()
+            found = self._forward(image).sigmoid()
+            if self.mirror:
+                found = (found + self._forward(image.flip(-1)).sigmoid().flip(-1)) / 2.0
+            yield from found[:, 0].cpu().numpy()
 
     @cached_property
     def _forward(self) -> Forward:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from .augment import Augment
-from .checkpoint import LAST, fit_weights, network_weights
+from .averaging import Averaged
+from .checkpoint import LAST, fit_weights, network_weights, trained_weights
 from .config import recipe_from_dict
-from .losses import loss_named
+from .losses import loss_named, over_levels
 from .patient_dice import PatientDice
 from .randomness import SampleRandom
 from .schedule import rate_factor, run_progress
@@ -57,7 +58,8 @@ class LungSegmenter(pl.LightningModule):
             self.net = UNet(self.recipe.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.recipe.compile:
             # Beside the module, not in it: the names in a checkpoint stay those of the network.
-            self.__dict__["_compiled"] = torch.compile(self.net, dynamic=False)
+            self.__dict__["_compiled"] = torch.compile(self.net.levels, dynamic=False)
+        self.averaged = Averaged(self.net, self.recipe.average) if self.recipe.average else None
         self.loss = loss_named(self.recipe.loss)
         self.dice = PatientDice(cases)
         self.augment = augment
@@ -65,17 +67,26 @@ class LungSegmenter(pl.LightningModule):
         self._seconds_before, self._started = 0.0, time.monotonic()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits, see :meth:`lungseg.unet.UNet.forward`."""
-        return self.net(image)
+        """Logits of the network that is kept, see :meth:`lungseg.unet.UNet.forward`."""
+        return self.kept(image)
+
+    @property
+    def kept(self) -> UNet:
+        """The network that validation and prediction use: the averaged one where the recipe averages."""
+        return self.net if self.averaged is None else cast(UNet, self.averaged.net)
 
     def model_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss and logits of a batch."""
         image, mask, _ = batch
+        image = image.contiguous(memory_format=torch.channels_last)
+        if not self.training:
+            logits = self.kept(image)
+            return self.loss(logits, mask), logits
         # Whole training batches only: for every other shape, torch would compile anew.
-        whole = self.training and len(image) == self.recipe.batch_size
-        net = self.__dict__.get("_compiled", self.net) if whole else self.net
-        logits = net(image.contiguous(memory_format=torch.channels_last))
-        return self.loss(logits, mask), logits
+        whole = len(image) == self.recipe.batch_size
+        levels = self.__dict__.get("_compiled", self.net.levels) if whole else self.net.levels
+        found = levels(image)
+        return over_levels(self.loss, found, mask), found[0]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, _ = self.model_step(batch)
@@ -118,9 +129,9 @@ class LungSegmenter(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         recipe, fused = self.recipe, self.device.type in ("cpu", "cuda")
         if recipe.optimizer == "adam":
-            return torch.optim.Adam(self.parameters(), lr=recipe.learning_rate, fused=fused)
+            return torch.optim.Adam(self.net.parameters(), lr=recipe.learning_rate, fused=fused)
         return torch.optim.AdamW(
-            self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused
+            self.net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=fused
         )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -145,9 +156,15 @@ class LungSegmenter(pl.LightningModule):
     def on_fit_start(self) -> None:
         self._started = time.monotonic()
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.averaged is not None:
+            self.averaged.update(self.net, self.global_step)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["elapsed_s"] = self.elapsed_s
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        fit_weights(self.net, network_weights(checkpoint), LAST)
+        fit_weights(self.net, trained_weights(checkpoint), LAST)
+        if self.averaged is not None:
+            fit_weights(self.kept, network_weights(checkpoint), LAST)
         self._seconds_before = float(checkpoint["elapsed_s"])

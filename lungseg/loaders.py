@@ -34,6 +34,7 @@ class SliceLoaders(pl.LightningDataModule):
         resident: where the slices, held in memory by both datasets, are kept for the whole run; the batches are then
             gathered there, the very same ones.  None leaves them to a loader.
         limit: at most so many training batches an epoch; 0 is all.
+        share, by: which slices are drawn (see :func:`~lungseg.dataset.make_sampler`).
     """
 
     def __init__(
@@ -46,10 +47,13 @@ class SliceLoaders(pl.LightningDataModule):
         workers: int = 0,
         limit: int = 0,
         resident: torch.device | None = None,
+        share: float = 0.5,
+        by: str = "slice",
     ) -> None:
         super().__init__()
         self.training, self.validation = training, validation
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
+        self.share, self.by = share, by
         steps = math.ceil(len(training) / batch_size)
         self.steps_per_epoch = min(steps, limit) if limit else steps
         self.resident = resident
@@ -64,7 +68,7 @@ class SliceLoaders(pl.LightningDataModule):
         assert self.trainer is not None
         epoch = self.trainer.global_step // self.steps_per_epoch
         self.training.set_epoch(epoch)
-        sampler = make_sampler(self.training, seed=self.seed, epoch=epoch)
+        sampler = make_sampler(self.training, seed=self.seed, epoch=epoch, share=self.share, by=self.by)
         if self.resident is not None:
             return ResidentBatches(self.training, sampler.draws(), self.batch_size, self.resident)
         return self._loader(self.training, sampler=sampler, collate_fn=_collate)

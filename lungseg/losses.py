@@ -6,7 +6,7 @@ inside bf16 autocast too: a sum over 65,536 pixels has more digits than bf16's e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -52,6 +52,28 @@ def soft_dice(logits: Tensor, mask: Tensor, *, per: str = "batch") -> Tensor:
 def dice_bce(logits: Tensor, mask: Tensor) -> Tensor:
     """Soft Dice over the batch plus binary cross-entropy, one to one, as nnU-Net adds them."""
     return soft_dice(logits, mask) + bce(logits, mask)
+
+
+def over_levels(loss: Callable[[Tensor, Tensor], Tensor], levels: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """The loss over predictions of several resolutions, each coarser one with half the weight of the one before.
+
+    As nnU-Net weights its deep supervision (Isensee et al., Nature Methods 18, 2021).  What is true at a coarser level
+    is the share of tumour in each square, so that a small tumour fades there and does not vanish.
+
+    Args:
+        loss: one of :data:`LOSSES`.
+        levels: logits as :meth:`lungseg.unet.UNet.levels` gives them, ``[B, 1, H, W]`` first.
+        mask: 0 or 1, ``[B, 1, H, W]``.
+
+    Returns:
+        The weighted mean; with one level the loss itself.
+    """
+    total, weights = loss(levels[0], mask), 1.0
+    for level, logits in enumerate(levels[1:], start=1):
+        bottom, right = (-side % 2**level for side in mask.shape[-2:])
+        shares = F.avg_pool2d(F.pad(mask.float(), (0, right, 0, bottom)), 2**level)
+        total, weights = total + loss(logits, shares) / 2**level, weights + 1.0 / 2**level
+    return total / weights
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"bce": bce, "dice": soft_dice, "dice_bce": dice_bce}

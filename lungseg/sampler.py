@@ -17,19 +17,34 @@ from torch.utils.data import WeightedRandomSampler
 from .randomness import SampleRandom
 
 
-def sampler_weights(tumour_pixels: np.ndarray | Sequence[int]) -> np.ndarray:
-    """Weight of each slice in sampling with replacement, so that half of the draws show tumour.
+def sampler_weights(
+    tumour_pixels: np.ndarray | Sequence[int], share: float = 0.5, patients: np.ndarray | Sequence[int] | None = None
+) -> np.ndarray:
+    """Weight of each slice in sampling with replacement.
 
     Args:
         tumour_pixels: tumour pixels of each slice, ``[N]``.
+        share: of the draws that show tumour, below 1; 0 weighs all slices alike.
+        patients: number of each slice's patient, ``int [N]``; where given, each patient's slices with tumour weigh the
+            same together, so that a large tumour is not drawn more often for its many slices.
 
     Returns:
-        ``float64 [N]``: 1 without tumour, (slices without) / (slices with) with it; all 1 where one kind is missing.
+        ``float64 [N]``: 1 without tumour, (slices without) / (slices with) with it at a share of a half; all 1 where
+        one kind is missing.
     """
     shows = np.asarray(tumour_pixels) > 0
     n_with = int(shows.sum())
-    ratio = (shows.size - n_with) / n_with if 0 < n_with < shows.size else 1.0
-    return np.where(shows, ratio, 1.0)
+    n_without = shows.size - n_with
+    if not share:
+        weights = np.ones(shows.size)
+    else:
+        ratio = n_without / n_with * (share / (1.0 - share)) if n_with and n_without else 1.0
+        weights = np.where(shows, ratio, 1.0)
+    if patients is not None and n_with:
+        each = np.bincount(np.asarray(patients)[shows], minlength=int(np.max(patients)) + 1)
+        mean = n_with / np.count_nonzero(each)
+        weights[shows] *= mean / each[np.asarray(patients)[shows]]
+    return weights
 
 
 class TumourSampler(WeightedRandomSampler):

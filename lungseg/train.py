@@ -162,7 +162,11 @@ def check_recipe(recipe: Recipe) -> Recipe:
             raise _bad(name, f"a whole number of {least} or more", value)
     if not 0 < recipe.learning_rate < float("inf"):
         raise _bad("learning_rate", "above 0", recipe.learning_rate)
+    for name in ("tumour_share", "average"):
+        if not 0.0 <= getattr(recipe, name) < 1.0:
+            raise _bad(name, "0 to below 1", getattr(recipe, name))
     choices = {
+        "draw_by": ("slice", "patient"),
         "loss": tuple(LOSSES),
         "optimizer": ("adam", "adamw"),
         "schedule": ("constant", "one_cycle"),
@@ -246,4 +250,6 @@ def _loaders(
         workers=workers,
         limit=limit,
         resident=device if gather else None,
+        share=recipe.tumour_share,
+        by=recipe.draw_by,
     )

@@ -52,6 +52,7 @@ class UNet(nn.Module):
             first.
         decoder: one :class:`DoubleConv` for each step up, deepest first.
         head: 1x1 convolution to one logit.
+        deep_heads: the same for the coarser steps of the decoder that are trained too, finest first (``config.deep``).
 
     Example:
         >>> UNet()(torch.zeros(2, 1, 256, 256)).shape
@@ -67,9 +68,13 @@ class UNet(nn.Module):
         steps_up = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # (512, 256), (256, 128), (128, 64)
         self.decoder = nn.ModuleList(DoubleConv(deep + skip, skip, norm) for deep, skip in steps_up)
         self.head = nn.Conv2d(widths[0], config.patch**2, kernel_size=1)
-        if config.prior != 0.5 and self.head.bias is not None:
-            # Few pixels are tumour: begun at one half, the first steps would only push all others down.
-            nn.init.constant_(self.head.bias, math.log(config.prior / (1.0 - config.prior)))
+        self.deep_heads = nn.ModuleList(
+            nn.Conv2d(width, config.patch**2, kernel_size=1) for width in widths[1 : 1 + config.deep]
+        )
+        for head in (self.head, *self.deep_heads):
+            if config.prior != 0.5 and isinstance(head, nn.Conv2d) and head.bias is not None:
+                # Few pixels are tumour: begun at one half, the first steps would only push all others down.
+                nn.init.constant_(head.bias, math.log(config.prior / (1.0 - config.prior)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of tumour.
@@ -80,7 +85,21 @@ class UNet(nn.Module):
         Returns:
             ``[B, 1, H, W]``, logits: the probability is their sigmoid.
         """
+        return self.levels(image, deep=0)[0]
+
+    def levels(self, image: Tensor, deep: int | None = None) -> list[Tensor]:
+        """Logits of tumour at full resolution, then those of coarser steps of the decoder, each half as fine.
+
+        Args:
+            image: as :meth:`forward` takes it.
+            deep: how many coarser ones; None is all that there are.
+
+        Returns:
+            ``[B, 1, H, W]``, then ``[B, 1, ceil(H / 2), ceil(W / 2)]`` and so on.
+        """
         height, width = image.shape[-2:]
+        coarse: list[Tensor] = []
+        heads = self.deep_heads[: self.config.deep if deep is None else deep]
         x = F.pixel_unshuffle(self._pad(self._windowed(image)), self.config.patch)  # [B, 1, 256, 256]
 
         skips = []
@@ -90,12 +109,19 @@ class UNet(nn.Module):
                 x = F.max_pool2d(x, 2)  # 256 -> 128 -> 64 -> 32
             x = double_conv(x)  # [B, 64, 256, 256] -> [B, 128, 128, 128] -> [B, 256, 64, 64] -> [B, 512, 32, 32]
 
-        for double_conv, skip in zip(self.decoder, reversed(skips), strict=True):
+        for step, (double_conv, skip) in enumerate(zip(self.decoder, reversed(skips), strict=True)):
+            level = len(skips) - step  # of x, before it is brought up
+            if 0 < level <= len(heads):
+                coarse.append(self._shown(heads[level - 1](x), -(-height // 2**level), -(-width // 2**level)))
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)  # 32 -> 64 -> 128 -> 256
             x = torch.cat([x, skip], dim=1)  # [B, 512 + 256, 64, 64] -> [B, 256 + 128, ...] -> [B, 128 + 64, ...]
             x = double_conv(x)  # [B, 256, 64, 64] -> [B, 128, 128, 128] -> [B, 64, 256, 256]
 
-        return F.pixel_shuffle(self.head(x), self.config.patch)[..., :height, :width]  # [B, 1, 256, 256]
+        return [self._shown(self.head(x), height, width), *reversed(coarse)]  # [B, 1, 256, 256], [B, 1, 128, 128], ...
+
+    def _shown(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Logits of pixels out of those of patches, without what :meth:`_pad` added."""
+        return F.pixel_shuffle(x, self.config.patch)[..., :height, :width]
 
     def _windowed(self, image: Tensor) -> Tensor:
         """HU / 3071 stretched to -1 to 1 over the window, where there is one."""

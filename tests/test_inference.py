@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,11 @@ def test_what_is_left_out_would_have_been_written_as_nothing(threshold: float, h
     plane = slice_to_las(grid.grow(slice_))
     np.testing.assert_array_equal(volume.mask[:, :, 0], plane > threshold)
     np.testing.assert_array_equal(volume.probability[:, :, 0], np.rint(plane * 255.0))
+
+
+def test_the_mirror_image_is_predicted_too_and_turned_back(run: Path) -> None:
+    plain = Segmenter.load(run, device="cpu")
+    image = np.random.default_rng(0).normal(0.1, 0.1, (8, 8)).astype(np.float16)
+    both = next(replace(plain, mirror=True).probabilities([image]))
+    one, other = plain.probabilities([image, image[:, ::-1].copy()])
+    np.testing.assert_allclose(both, (one + other[:, ::-1]) / 2, atol=1e-6)

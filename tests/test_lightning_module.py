@@ -11,10 +11,11 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lungseg.augment import augment_named
-from lungseg.config import to_dict
+from lungseg.checkpoint import network_weights
+from lungseg.config import UNetConfig, to_dict
 from lungseg.errors import IntegrityError
 from lungseg.lightning_module import LungSegmenter
-from lungseg.losses import LOSSES, loss_named
+from lungseg.losses import LOSSES, loss_named, over_levels
 from lungseg.metrics import dice, soft_dice_pooled
 from lungseg.randomness import SampleRandom
 from lungseg.unet import UNet
@@ -132,3 +133,30 @@ def test_time_goes_on_where_the_checkpoint_left_it() -> None:
     resumed.on_load_checkpoint({**checkpoint, "state_dict": weights})
     resumed.on_fit_start()
     assert 100.0 <= resumed.elapsed_s < 160.0
+
+
+def test_the_averaged_network_is_what_is_validated_and_kept(batch: Any) -> None:
+    module = module_of(TINY.but(average=0.5))
+    module._trainer = SimpleNamespace(global_step=4)  # type: ignore[assignment]
+    with torch.no_grad():
+        module.net.head.bias += 8.0
+    module.on_train_batch_end(None, batch, 0)
+    keep = min(0.5, 5 / 14)
+    assert torch.allclose(module.kept.head.bias, module.net.head.bias - 8.0 * keep)
+    _, logits = module.eval().model_step(batch)
+    assert torch.equal(logits, module.kept(batch[0])) and not torch.equal(logits, module.net(batch[0]))
+    checkpoint = {"state_dict": module.state_dict(), "elapsed_s": 0.0}
+    assert torch.equal(network_weights(checkpoint)["head.bias"], module.kept.head.bias)
+    again = module_of(TINY.but(average=0.5))
+    again.on_load_checkpoint(checkpoint)
+    assert torch.equal(again.net.head.bias, module.net.head.bias)
+    assert torch.equal(again.kept.head.bias, module.kept.head.bias)
+
+
+def test_coarser_predictions_count_in_training_only(batch: Any) -> None:
+    recipe = TINY.but(unet=UNetConfig(widths=(4, 8), deep=1))
+    module = module_of(recipe)
+    found = module.net.levels(batch[0])
+    assert torch.allclose(module.model_step(batch)[0], over_levels(module.loss, found, batch[1]))
+    value, logits = module.eval().model_step(batch)
+    assert value == module.loss(logits, batch[1])

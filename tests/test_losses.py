@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lungseg.errors import UsageError
-from lungseg.losses import LOSSES, SMOOTH, bce, dice_bce, loss_named, soft_dice
+from lungseg.losses import LOSSES, SMOOTH, bce, dice_bce, loss_named, over_levels, soft_dice
 
 
 def logit(probability: float) -> float:
@@ -79,3 +79,18 @@ def test_descent_finds_the_mask(name: str) -> None:
 def test_unknown_loss() -> None:
     with pytest.raises(UsageError, match=r"bce or dice or dice_bce.*focal"):
         loss_named("focal")
+
+
+def test_levels_are_weighted_by_halves_against_shares_of_tumour() -> None:
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[0, 0, 0, :2] = 1  # half of the first square of 2 x 2, an eighth of the whole
+    levels = [torch.zeros(1, 1, 4, 4), torch.full((1, 1, 2, 2), logit(0.5)), torch.full((1, 1, 1, 1), logit(0.8))]
+    by_hand = math.log(2) + math.log(2) / 2 - (math.log(0.8) / 8 + math.log(0.2) * 7 / 8) / 4
+    assert over_levels(bce, levels, mask).item() == pytest.approx(by_hand / 1.75, abs=1e-6)
+    assert over_levels(bce, levels[:1], mask).item() == bce(levels[0], mask).item()
+
+
+def test_levels_of_a_size_that_does_not_divide() -> None:
+    mask = torch.ones(1, 1, 3, 5)
+    levels = [torch.zeros(1, 1, 3, 5), torch.zeros(1, 1, 2, 3)]  # what lies outside counts as no tumour
+    assert over_levels(bce, levels, mask).item() == pytest.approx(math.log(2), abs=1e-6)

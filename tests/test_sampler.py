@@ -51,3 +51,20 @@ def test_repeats_are_those_of_counting_by_hand() -> None:
         expected.append(slice_ + 30 * seen[slice_])
         seen[slice_] += 1
     assert number_repeats(torch.from_numpy(slices), 30).tolist() == expected
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_the_share_of_draws_with_tumour(share: float) -> None:
+    weights = sampler_weights([0] * 60 + [5] * 30, share)
+    assert weights[60:].sum() / weights.sum() == pytest.approx(share)
+    assert sampler_weights([0] * 60 + [5] * 30, 0.0).tolist() == [1.0] * 90
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_patients_alike_whatever_the_number_of_their_slices(share: float) -> None:
+    pixels, patients = [0, 9, 9, 9, 0, 9, 0, 0], [0, 0, 0, 0, 1, 1, 1, 2]
+    weights = sampler_weights(pixels, share, patients)
+    assert weights[1:4].sum() == pytest.approx(weights[5])
+    shows = np.array(pixels) > 0
+    assert weights[shows].sum() / weights.sum() == pytest.approx(share or 0.5)  # as many as there are: four of eight
+    assert set(weights[~shows]) == {1.0}

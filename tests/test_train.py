@@ -325,6 +325,22 @@ def test_a_run_killed_after_its_last_checkpoint_is_only_finished(copied: Path, s
     assert result.curves.exists() and json.loads((copied / "config.json").read_text())["finished"]["epochs"] == 3
 
 
+def test_all_that_strong_adds_goes_on_to_the_same_weights(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = TINY.but(
+        unet=UNetConfig(widths=(4, 8), norm="batch", deep=1), average=0.9, draw_by="patient", schedule="one_cycle"
+    )
+    whole = train(slices, tmp_path / "whole", recipe=recipe)
+    assert any(key.startswith("averaged.net.") for key in weights_of(whole.last))
+    assert not torch.equal(load_model(whole.last)[0].head.bias, weights_of(whole.last)["net.head.bias"])
+    run = tmp_path / "run"
+    Interrupting(monkeypatch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(slices, run, recipe=recipe)
+    assert same_weights(train(slices, run, resume=True).last, whole.last)
+
+
 def test_resuming_where_nothing_is_starts(slices: Path, tmp_path: Path, done: RunResult) -> None:
     assert same_weights(train(slices, tmp_path / "run", recipe=TINY, resume=True).last, done.last)
 

@@ -129,3 +129,20 @@ def test_the_prior_is_what_an_untrained_network_answers() -> None:
     with torch.no_grad():
         net.head.weight.zero_()
     torch.testing.assert_close(net(torch.randn(1, 1, 8, 8)).sigmoid(), torch.full((1, 1, 8, 8), 0.01))
+
+
+def test_coarser_predictions_are_trained_too_and_do_not_touch_the_finest() -> None:
+    torch.manual_seed(0)
+    net = UNet(UNetConfig(widths=(4, 6, 8, 10), deep=2, prior=0.01))
+    image = torch.randn(2, 1, 30, 27)
+    levels = net.levels(image)
+    assert [tuple(level.shape) for level in levels] == [(2, 1, 30, 27), (2, 1, 15, 14), (2, 1, 8, 7)]
+    torch.testing.assert_close(levels[0], net(image))
+    sum(level.sum() for level in levels).backward()  # type: ignore[union-attr]
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert [head.in_channels for head in net.deep_heads] == [6, 8]
+
+
+def test_coarser_predictions_of_squares_of_pixels() -> None:
+    net = UNet(UNetConfig(widths=(4, 6, 8), deep=1, patch=2))
+    assert [level.shape[-1] for level in net.levels(torch.randn(1, 1, 32, 32))] == [32, 16]
