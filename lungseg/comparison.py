@@ -19,6 +19,7 @@ from .statistics import CONFIDENCE, bootstrap_interval, sign_flip_p
 CASES_OF_A_RUN = Path("evaluation", "cases.csv")
 SUMMARY_OF_A_RUN = Path("evaluation", "summary.json")
 COLUMN = "dice"
+_SEPARATORS = ",;\t"
 _SHAPE = "a table with a column `case` and one of Dice, such as `case,dice`"
 NOT_ALIKE = (
     "These are slice sets, in which nearly every slice shows tumour: their Dice is higher than on whole scans, so a "
@@ -182,14 +183,21 @@ def read_scores(source: str | Path) -> OtherScores:
         slice_sets = (run / SUMMARY_OF_A_RUN).is_file() and read_json(run / SUMMARY_OF_A_RUN).get("slice_sets") is True
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            chosen = _column(reader.fieldnames or [], column, path)
+            head = file.readline()
+            separator = max(_SEPARATORS, key=head.count)  # spreadsheets write ; where a comma is for decimals
+            names = [name.strip() for name in next(csv.reader([head], delimiter=separator), [])]
+            chosen = _column(names, column, path)
             dice: dict[str, float] = {}
-            for row in reader:
-                case = row["case"] or ""
-                if case in dice:
-                    raise _bad(path, f"names a case twice in line {reader.line_num}", "each case once", case)
-                dice[case] = _dice(row[chosen], path, reader.line_num)
+            reader = csv.reader(file, delimiter=separator)
+            for values in reader:
+                row, line = dict(zip(names, values, strict=False)), reader.line_num + 1
+                if not "".join(values).strip():
+                    continue
+                case = row["case"] if name != path.name else row["case"].strip()  # a run's own table has no blanks
+                if not case or case in dice:
+                    what = f"names a case twice in line {line}" if case else f"names no case in line {line}"
+                    raise _bad(path, what, "each case once", case)
+                dice[case] = _dice(row.get(chosen, "").strip(), path, line, separator)
     except OSError as cause:
         raise machine_error(cause, path) from cause
     except csv.Error as cause:
@@ -209,7 +217,8 @@ def _split(source: str) -> tuple[Path, str | None]:
 
 def _column(names: Sequence[str], wanted: str | None, path: Path) -> str:
     if "case" not in names:
-        raise _bad(path, "has no column `case`", _SHAPE, ", ".join(names) or "an empty file")
+        mend = "Name the column of patients `case` in the first line."
+        raise _bad(path, "has no column `case`", _SHAPE, ", ".join(filter(None, names)) or "an empty file", mend)
     if wanted is not None:
         if wanted not in names or wanted == "case":
             raise _bad(path, "has no such column of Dice", ", ".join(name for name in names if name != "case"), wanted)
@@ -222,13 +231,15 @@ def _column(names: Sequence[str], wanted: str | None, path: Path) -> str:
     raise _bad(path, what, "one column `dice`, or its name after a colon", ", ".join(likely or names), mend)
 
 
-def _dice(text: str | None, path: Path, line: int) -> float:
+def _dice(text: str, path: Path, line: int, separator: str) -> float:
     try:
-        value = float(text or "")
+        value = float(text if separator == "," else text.replace(",", "."))
     except ValueError:
         value = math.nan
     if not 0.0 <= value <= 1.0:
-        raise _bad(path, f"holds no Dice in line {line}", "a number from 0 to 1", repr(text))
+        found = repr(text) if text else "nothing"
+        mend = "Write a patient's Dice as 0.75, not as 75 %; take out the line of one that was not scored."
+        raise _bad(path, f"holds no Dice in line {line}", "a number from 0 to 1", found, mend)
     return value
 
 

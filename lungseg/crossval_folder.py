@@ -16,10 +16,10 @@ from typing import Any
 from . import __version__
 from .config import Recipe, from_dict, to_dict
 from .errors import UsageError
-from .files import read_json, write_json
+from .files import check_format, read_json, write_json
 from .manifest import Manifest
 from .postprocess import PostProcessing
-from .run_folder import CONFIG, CROSSVAL, SPLITS, data_digest, finished, refuse_differences
+from .run_folder import CONFIG, CROSSVAL, SPLITS, data_digest, finished, refuse_differences, slices_of
 from .splits import VERSION, Fold, read_splits
 
 FORMAT = 1
@@ -99,7 +99,7 @@ def read_crossval(run: str | Path) -> dict[str, Any]:
     """
     path = Path(run) / CROSSVAL
     config = read_json(path, mend="Name a folder that `lungseg crossval` has made.")
-    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("recipe"), dict):
+    if not check_format(config, FORMAT, path) or not isinstance(config.get("recipe"), dict):
         found = str(config.get("format")) if isinstance(config, dict) else type(config).__name__
         raise UsageError.of("bad-config", "is no crossval.json of this version", expected="1", found=found, file=path)
     return config
@@ -137,7 +137,7 @@ def read_folds(run: str | Path) -> tuple[list[Fold], str]:
 
 def processed_of(run: str | Path) -> Path:
     """The preprocessed folder that a run was trained on."""
-    return Path(run) / str(read_crossval(run)["processed"])
+    return slices_of(run, str(read_crossval(run)["processed"]))
 
 
 def write_chosen(run: str | Path, chosen: Chosen) -> None:

@@ -20,7 +20,16 @@ from torch import Tensor
 from . import __version__
 from .checkpoint import BEST, FOLDER, LAST, built_net, load_checkpoint, network_of, network_weights, refuse_non_finite
 from .errors import NOTICE, IntegrityError, LungsegError, UsageError, printable
-from .files import atomic_write, machine_error, make_folder, read_json, require_free_space, sha256_of, write_json
+from .files import (
+    atomic_write,
+    check_format,
+    machine_error,
+    make_folder,
+    read_json,
+    require_free_space,
+    sha256_of,
+    write_json,
+)
 from .unet import UNet
 
 STAGE = "export"
@@ -151,7 +160,7 @@ def _record(path: Path) -> dict[str, Any]:
             raise IntegrityError.of("bad-record", "is a folder", expected="a file", file=path, mend=mend) from error
         raise
     what = "is no description of weights by this version"
-    if not isinstance(record, dict) or record.get("format") != FORMAT or type(record.get("format")) is not int:
+    if not check_format(record, FORMAT, path, error=IntegrityError):
         found = str(record.get("format")) if isinstance(record, dict) else type(record).__name__
         raise IntegrityError.of(
             "bad-record", what, expected=f"format {FORMAT}", found=found[:200], file=path, mend=mend

@@ -28,6 +28,7 @@ from .errors import IntegrityError, LungsegError, MachineError, Problem, UsageEr
 TEMPORARY_PREFIX = ".lungseg-partial-"
 LOCK_NAME = ".lungseg.lock"
 _LEFTOVER_S = 3600  # no writer takes so long for one file
+_LONGEST_NAME = 255  # bytes, of a file's name on all common file systems
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -45,8 +46,8 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     # The suffix stays last, because some writers choose their format by it.
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}"[:240])
-    if not temporary.name.endswith(path.suffix):
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    if len(os.fsencode(temporary.name)) > _LONGEST_NAME:
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}{path.suffix}")
     try:
         yield temporary
@@ -97,6 +98,28 @@ def read_json(path: str | Path, *, error: type[LungsegError] = UsageError, mend:
         raise error(
             Problem("bad-json", "is no valid JSON", expected="JSON", found=str(cause), file=str(path), mend=mend)
         ) from cause
+
+
+def check_format(content: Any, known: int, path: str | Path, *, error: type[LungsegError] = UsageError) -> bool:
+    """Whether a record is of the format that is known; one of a later format is refused as such, not as damaged.
+
+    Args:
+        content: of the JSON file.
+        known: number of the format that this version writes.
+        path: of the file.
+        error: what to raise.
+
+    Raises:
+        error: the record is of a later format.
+    """
+    found = content.get("format") if isinstance(content, dict) else None
+    if type(found) is int and found > known:
+        by = str(content.get("lungseg", "unknown"))[:40]
+        mend = "Update lungseg, or take files of this version."
+        what = "was written by a later version of lungseg"
+        expected = f"format {known}"
+        raise error(Problem("later-format", what, expected, f"format {found}, version {by}", mend, str(path)))
+    return type(found) is int and found == known
 
 
 def digest(data: bytes | memoryview) -> str:

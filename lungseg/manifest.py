@@ -11,7 +11,7 @@ from . import __version__
 from .case_record import MEND, CaseRecord, damaged
 from .config import PreprocessConfig, from_dict, to_dict
 from .errors import DataError, LungsegError
-from .files import read_json, write_json
+from .files import check_format, read_json, write_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -83,7 +83,7 @@ class Manifest:
                 "no-manifest", "is no preprocessed folder: manifest.json is missing", file=root, mend=mend
             )
         content = read_json(path, error=DataError, mend=MEND)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        if not check_format(content, FORMAT, path, error=DataError):
             found = content.get("format") if isinstance(content, dict) else type(content).__name__
             raise damaged(path, f"format {FORMAT}", str(found))
         cases, failed = content.get("cases"), content.get("failed", {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -22,7 +23,7 @@ from .files import atomic_path, machine_error
 from .geometry import orientation_of
 from .memory import Room, require_memory
 from .nifti_fields import SIZEOF_V1, SIZEOF_V2, mask_header
-from .nifti_header import MEND_COPY, MEND_WRITE, Header, bad, check_extensions, header_size, parse_header
+from .nifti_header import MEND_COPY, MEND_FORMAT, MEND_WRITE, Header, bad, check_extensions, header_size, parse_header
 
 SUFFIXES = (".nii.gz", ".nii")
 _CHUNK = 1 << 18  # a chunk, its source and the inflater's tables stay in the processor's second cache
@@ -77,8 +78,8 @@ class Scan:
 
 
 def case_name(path: str | PurePath) -> str:
-    """``lung_001`` for ``.../lung_001.nii.gz``."""
-    name = PurePath(path).name
+    """``lung_001`` for ``.../lung_001.nii.gz``; in composed form (NFC), because macOS takes letters apart in names."""
+    name = unicodedata.normalize("NFC", PurePath(path).name)
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
@@ -179,7 +180,7 @@ def _read(path: Path, room: Room) -> tuple[Header, np.ndarray, int, str]:
             "is no NIfTI file by its name",
             ".nii or .nii.gz",
             path.suffix or "no suffix",
-            "Give a .nii or .nii.gz file; convert DICOM with dcm2niix first.",
+            MEND_FORMAT,
         )
     try:
         with open(path, "rb") as file:
@@ -273,13 +274,7 @@ def _inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
     if not left.startswith(_GZIP_MAGIC):
         if not left:
             raise bad("empty-file", "is an empty file", "a scan", "0 bytes", MEND_COPY)
-        raise bad(
-            "not-gzip",
-            "is no gzip file, though its name says so",
-            "a file that begins with 1f 8b",
-            repr(left[:16]),
-            "Copy or download the file again; if it is a scan that is not packed, name it .nii.",
-        )
+        raise _not_packed(left)
     members = inflated = 0
     while True:
         inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
@@ -333,6 +328,19 @@ def _inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
                 f"{left[:8]!r}",
                 MEND_COPY,
             )
+
+
+def _not_packed(start: bytes) -> DataError:
+    """The error of a file whose name ends in .gz and whose bytes are something else, by what they are."""
+    mend = MEND_FORMAT
+    if start[:4] in (size.to_bytes(4, order) for size in (SIZEOF_V1, SIZEOF_V2) for order in ("little", "big")):
+        mend = "It is a scan that is not packed: name it .nii, or pack it with gzip."
+    elif not any(start):
+        mend = f"It holds zeros only, as a copy that was cut off. {MEND_COPY}"
+    elif start[128:132] == b"DICM":
+        mend = "It is a DICOM file: convert the series with dcm2niix first."
+    what, expected = "is no gzip file, though its name says so", "a file that begins with 1f 8b"
+    return bad("not-gzip", what, expected, repr(start[:16]), mend)
 
 
 def _values(header: Header, raw: np.ndarray) -> np.ndarray:

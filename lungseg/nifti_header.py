@@ -95,7 +95,7 @@ def header_size(start: bytes) -> int:
             size = struct.unpack(f"{order}i", start[:4])[0]
             if size in (SIZEOF_V1, SIZEOF_V2):
                 return size
-    raise bad("not-nifti", "is no NIfTI file", "a header of 348 or 540 bytes", repr(start[:4]), _MEND_FORMAT)
+    raise bad("not-nifti", "is no NIfTI file", "a header of 348 or 540 bytes", repr(start[:4]), MEND_FORMAT)
 
 
 def parse_header(block: bytes) -> Header:
@@ -176,7 +176,7 @@ def bad(code: str, what: str, expected: str, found: str, mend: str) -> DataError
 
 MEND_COPY = "Copy or download the file again; this copy is damaged."
 MEND_WRITE = "Write the scan again with the tool that made it; its header does not fit its data."
-_MEND_FORMAT = "Give a .nii or .nii.gz file; convert DICOM with dcm2niix first."
+MEND_FORMAT = "Give a NIfTI file, whole as it was written; convert DICOM with dcm2niix first."
 
 
 def _check_magic(magic: bytes, size: int) -> None:
@@ -190,7 +190,7 @@ def _check_magic(magic: bytes, size: int) -> None:
             "Convert the pair to a single .nii or .nii.gz file.",
         )
     if magic != wanted:
-        raise bad("not-nifti", "is no NIfTI file", f"magic {wanted!r}", repr(magic), _MEND_FORMAT)
+        raise bad("not-nifti", "is no NIfTI file", f"magic {wanted!r}", repr(magic), MEND_FORMAT)
 
 
 def _shape(raw: Fields) -> tuple[int, int, int]:
@@ -215,8 +215,11 @@ def _shape(raw: Fields) -> tuple[int, int, int]:
             MEND_WRITE,
         )
     if count < 3 or any(size > 1 for size in shape[3:]):
-        mend = "Give one three-dimensional scan; split a series into its volumes first."
-        raise bad("not-3d", "is no three-dimensional scan", "x x y x z voxels", f"{count} dimensions: {text}", mend)
+        mend = "Give one three-dimensional scan: a series has to be split into its volumes first."
+        if count < 3:
+            mend = "Give the whole scan: all slices of a patient in one file, as dcm2niix makes it from DICOM."
+        axes = f"{text} voxels" if count > 1 else f"one axis of {text} voxels"
+        raise bad("not-3d", "is no three-dimensional scan", "three axes", axes, mend)
     if math.prod(shape) > MAX_VOXELS:
         raise bad("too-large", "claims more voxels than any scan has", f"at most {MAX_VOXELS:,}", text, MEND_COPY)
     return shape[0], shape[1], shape[2]

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import BEST, FOLDER, load_checkpoint
-from .config import to_dict
+from .checkpoint import BEST, FOLDER
 from .crossval_folder import fold_folder
 from .errors import DataError
 from .files import folder_lock, sha256_of
@@ -22,7 +21,7 @@ from .inference import Segmenter
 from .leakage import check_unseen
 from .manifest import Manifest
 from .probability_map import MapVolume, read_map, write_map
-from .run_folder import SPLITS, data_digest, read_config
+from .run_folder import SPLITS, check_weights, data_digest
 from .splits import Fold, Split
 from .tally import SliceTally
 
@@ -57,35 +56,20 @@ def checked_fold(run: Path, number: int, planned: Fold, manifest: Manifest) -> T
         IntegrityError: the checkpoint is refused.
     """
     folder = fold_folder(run, number)
-    split, config = Split.read(folder / SPLITS), read_config(folder)
-    own = load_checkpoint(folder / FOLDER / BEST)["hyper_parameters"]["config"]
+    split = Split.read(folder / SPLITS)
     trained = (*split.train, *split.inner_val)
-    same = (
-        config["fold"] == own.get("fold") == split.fold == number
-        and set(split.held_out) == set(planned.val)
-        and set(trained) == set(planned.train)
-        and config["data"] == own.get("data")
-    )
-    if not same:
+    planned_so = set(split.held_out) == set(planned.val) and set(trained) == set(planned.train)
+    if split.fold != number or not planned_so:
         raise DataError.of(
             "leak",
-            f"does not hold the weights of fold {number}: they may have been trained on the patients to be scored",
+            f"does not hold fold {number}: its weights may have been trained on the patients to be scored",
             expected=f"fold {number}, trained on {len(planned.train)} patients, {len(planned.val)} held out",
-            found=f"fold {config['fold']}, weights of fold {own.get('fold')}, trained on {len(trained)} patients, "
-            f"{len(split.held_out)} held out",
+            found=f"fold {split.fold}, trained on {len(trained)} patients, {len(split.held_out)} held out",
             file=folder,
             mend="Remove this folder, and run the same `lungseg crossval` again: it trains the fold anew.",
             stage=STAGE,
         )
-    made = {"settings": to_dict(manifest.config), "digest": data_digest(manifest, list(trained))}
-    if any(config["data"][name] != value for name, value in made.items()):
-        raise DataError.of(
-            "other-data",
-            "was trained on other slices than those in the preprocessed folder",
-            file=folder,
-            mend="Preprocess as before, or cross-validate into another folder.",
-            stage=STAGE,
-        )
+    check_weights(folder, BEST, split, manifest, stage=STAGE)
     check_unseen(manifest, split)
     return TrainedFold(number, folder, split.held_out, sha256_of(folder / FOLDER / BEST))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .errors import DataError, Problem
@@ -68,6 +70,23 @@ def grid_problem(image: Scan, label: Scan, names: tuple[str, str] = ("image", "l
     )
 
 
+def same_scans(hashes: Mapping[str, str], files: Mapping[str, str]) -> list[Problem]:
+    """A warning for each scan that is, byte for byte, the scan of another case: in two folds it would flatter both.
+
+    Args:
+        hashes: of the scans' files, by case.
+        files: the same scans' names, by case.
+    """
+    first: dict[str, str] = {}
+    found = []
+    for case in sorted(hashes):
+        other = first.setdefault(hashes[case], case)
+        if other != case:
+            what, mend = f"is the very scan of {other}", "Take one of the two out, unless both are meant."
+            found.append(Problem("same-scan", what, "", "", mend, files[case], case, severity="warning"))
+    return found
+
+
 def hu_warnings(scan: Scan) -> list[Problem]:
     """What is implausible about the values of a chest CT in HU, judged on every eighth slice.
 
@@ -81,7 +100,10 @@ def hu_warnings(scan: Scan) -> list[Problem]:
         return [Problem(code, what, expected, f"{low:g} to {high:g}", mend, str(scan.path), severity="warning")]
 
     if low == high:
-        return warning("hu-constant", "every voxel has the same value", "a chest CT")
+        hint = " Is it an empty label?" if low == 0 else ""
+        return warning("hu-constant", "every voxel has the same value", "a chest CT", hint)
+    if low == 0 and high == 1:
+        return warning("hu-mask", "its values are 0 and 1, as those of a mask", "a chest CT", " Is it the label?")
     if low >= 0 and high <= 255:
         mend = " A picture has lost them: convert the scan from its DICOM files again."
         return warning("hu-8-bit", "values look like an 8-bit picture, not HU", "air at about -1000 HU", mend)

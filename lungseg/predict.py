@@ -107,6 +107,9 @@ def predict(
 
 def _folder(tree: Tree, out: Path, job: _Job) -> Predicted:
     root = tree.root.resolve()
+    if is_nifti(out):
+        what, mend = "is the name of one mask, and there is a folder of scans", "Name a folder for their masks."
+        raise UsageError.of("file-for-folder", what, expected="a folder", file=out, mend=mend)
     if out.resolve() == root or root in out.resolve().parents:
         raise UsageError.of(
             "out-in-root",

@@ -17,8 +17,8 @@ from .files import LOCK_NAME, digest, folder_lock, make_folder, read_json, requi
 from .manifest import Manifest, settings_from
 from .memory import Room
 from .nifti import read_label, read_scan
-from .pairs import check_pair, hu_warnings
-from .preprocess_folder import clear_others, recorded_slice_sets, refuse_others, refuse_same_place
+from .pairs import check_pair, hu_warnings, same_scans
+from .preprocess_folder import clear_others, recorded_slice_sets, refuse_elsewhere, refuse_others
 from .progress import progress
 from .slicing import check_skip
 from .tree import Case, Tree, read_tree
@@ -98,7 +98,7 @@ def preprocess(
     if not 8 <= size <= 4096:
         raise UsageError.of("bad-size", "the slice size can not be meant", expected="8 to 4096", found=str(size))
     tree, out = read_tree(root), Path(out)
-    refuse_same_place(out, tree.root)
+    refuse_elsewhere(out, tree)
     if out.is_dir() and not (out / LOCK_NAME).exists() and not rebuild:
         refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
     make_folder(out)
@@ -124,6 +124,8 @@ def preprocess(
         reused = [case for case, (_, was_there, _) in done.results.items() if was_there]
         problems = [*tree.problems, *done.problems]
         problems += [problem for _, _, warned in done.results.values() for problem in warned]
+        hashes = {case: str(record.source["image_hash"]) for case, record in records.items()}
+        problems += same_scans(hashes, {case: str(tasks[case].case.image) for case in hashes})
         problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
         code = max(done.exit_code, tree.exit_code)
         clear_others(out, set(records))

@@ -9,14 +9,14 @@ from .case_folder import remove_case
 from .case_record import CASE_RECORD
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, UsageError
-from .files import LOCK_NAME, TEMPORARY_PREFIX, read_json
-from .manifest import MANIFEST, Manifest, settings_from
+from .files import LOCK_NAME, TEMPORARY_PREFIX, check_format, read_json
+from .manifest import FORMAT, MANIFEST, Manifest, settings_from
 from .tree import Tree
 
 
-def refuse_same_place(out: Path, root: Path) -> None:
-    """Raise :class:`UsageError` where the output folder and the data folder lie one in the other."""
-    data, target = root.resolve(), out.resolve()
+def refuse_elsewhere(out: Path, tree: Tree) -> None:
+    """Raise :class:`UsageError` where what is written would not lie in a folder beside the data alone."""
+    data, target = tree.root.resolve(), out.resolve()
     if data == target or data in target.parents or target in data.parents:
         # The other way round, a case's folder below `out` could be the data folder itself.
         raise UsageError.of(
@@ -25,17 +25,25 @@ def refuse_same_place(out: Path, root: Path) -> None:
             file=out,
             mend="Name a folder beside the data folder, which is never changed.",
         )
+    for link in (out / case.name for case in tree.cases if (out / case.name).is_symlink()):
+        what, found = "is a link: slices would be written over what it leads to", f"a link to {link.readlink()}"
+        raise UsageError.of("case-link", what, expected="a folder", found=found, file=link, mend="Take it away.")
 
 
 def refuse_others(out: Path, config: PreprocessConfig, tree: Tree) -> None:
-    """Refuse a folder made with other settings, from other cases, or by something else."""
+    """Refuse a folder made with other settings, from other cases, by a later version or by something else."""
     mend = "Choose another output folder, or give --rebuild to make everything again."
     records = sorted(out.glob(f"*/{CASE_RECORD}"))
     for path in [out / MANIFEST, *records]:
         if not path.is_file():
             continue
         try:
-            found = settings_from(read_json(path, error=DataError)["settings"], path)
+            content = read_json(path, error=DataError)
+        except LungsegError:
+            continue  # damaged: it is made again
+        check_format(content, FORMAT, path)
+        try:
+            found = settings_from(content["settings"], path)
         except (LungsegError, KeyError, TypeError):
             continue  # damaged: it is made again
         if found != config:

@@ -18,7 +18,7 @@ from .case_record import image_name, mask_name
 from .checkpoint import BEST, FOLDER, LAST, load_checkpoint
 from .config import Recipe, to_dict
 from .errors import DataError, IntegrityError, LungsegError, UsageError
-from .files import digest, read_json, write_json
+from .files import check_format, digest, read_json, write_json
 from .manifest import Manifest
 from .splits import Split
 
@@ -112,7 +112,7 @@ def read_config(run: str | Path) -> dict[str, Any]:
     """
     path = Path(run) / CONFIG
     config = read_json(path, mend="Name a folder that `lungseg train` has made.")
-    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("recipe"), dict):
+    if not check_format(config, FORMAT, path) or not isinstance(config.get("recipe"), dict):
         found = str(config.get("format")) if isinstance(config, dict) else type(config).__name__
         raise _bad_config(path, f"format {FORMAT}", found[:200])
     if not isinstance(config.get("processed"), str) or "\0" in config["processed"]:
@@ -183,8 +183,8 @@ def check_weights(run: Path, checkpoint: str, split: Split, manifest: Manifest, 
             mend="Train this fold again, or put its own checkpoint back.",
             stage=stage,
         )
-    made = data_digest(manifest, [*split.train, *split.inner_val])
-    if config["data"]["digest"] != made:
+    made = {"settings": to_dict(manifest.config), "digest": data_digest(manifest, [*split.train, *split.inner_val])}
+    if any(config["data"][name] != value for name, value in made.items()):
         raise DataError.of(
             "other-data",
             "was trained on other slices than those in the preprocessed folder",
@@ -199,8 +199,23 @@ def processed_folder(run: str | Path) -> Path:
 
     Raises:
         UsageError: the run's config.json is missing or damaged.
+        DataError: there is no such folder any more.
     """
-    return Path(run) / str(read_config(run)["processed"])
+    return slices_of(run, str(read_config(run)["processed"]))
+
+
+def slices_of(run: str | Path, way: str) -> Path:
+    """The folder of slices that lies at ``way`` from ``run``.
+
+    Raises:
+        DataError: there is no folder.
+    """
+    folder = Path(run) / way
+    if not folder.is_dir():
+        what, mend = "the slices that this run was trained on are not there", "Move run and slices together"
+        mend = f"{mend}, or preprocess the same scans again into that folder."
+        raise DataError.of("missing-slices", what, expected=f"the folder {way}, from the run", file=run, mend=mend)
+    return folder
 
 
 def refuse_started(run: Path) -> None:

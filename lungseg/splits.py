@@ -69,6 +69,9 @@ class Split:
             UsageError: the file is missing, no such JSON, or a patient stands in two groups.
         """
         value = read_json(path)
+        version = value.get("version") if isinstance(value, dict) else None
+        if type(version) is int and version > VERSION:
+            raise _bad(path, "was written by a later version of lungseg; update it", f"version {VERSION}", version)
         if not isinstance(value, dict) or value.get("version") != VERSION:
             raise _bad(path, "is no splits.json of this version", f'an object with "version": {VERSION}', value)
         fold, source = value.get("fold"), value.get("source")

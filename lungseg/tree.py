@@ -12,6 +12,7 @@ Three layouts are understood:
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -96,7 +97,7 @@ def _task06(root: Path, problems: list[Problem]) -> list[Case]:
         labelled = [(image, _sibling(root / "labelsTr", image)) for image in scans_of(root / "imagesTr")]
         listed = [*labelled, *((image, None) for image in scans_of(root / "imagesTs"))]
     cases = []
-    for image, label in listed:
+    for image, label in ((_as_stored(image), None if label is None else _as_stored(label)) for image, label in listed):
         missing = [path for path in (image, label) if path is not None and not path.is_file()]
         for path in missing:
             kind = "image" if path is image else "label"
@@ -142,7 +143,7 @@ def _listed(root: Path, problems: list[Problem]) -> list[tuple[Path, Path | None
                     severity="warning",
                 )
             )
-    named = {image for image, _ in pairs} | {label for _, label in pairs}
+    named = {_as_stored(path) for pair in pairs for path in pair if path is not None}
     for folder in ("imagesTr", "labelsTr", "imagesTs"):
         for extra in sorted(set(scans_of(root / folder)) - named):
             problems.append(
@@ -166,14 +167,23 @@ def _entry(root: Path, name: Any) -> Path:
     return root / relative
 
 
+def _as_stored(path: Path) -> Path:
+    """The path of a file in the form that its folder has: an accent may be a letter's part there, or stand alone."""
+    if path.is_file() or path.name.isascii() or not path.parent.is_dir():
+        return path
+    alike = unicodedata.normalize("NFC", path.name)
+    return next((one for one in path.parent.iterdir() if unicodedata.normalize("NFC", one.name) == alike), path)
+
+
 def _folders(root: Path, problems: list[Problem]) -> list[Case]:
     cases = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         scans = {case_name(path): path for path in scans_of(folder)}
         if "image" in scans:
-            cases.append(Case(folder.name, scans["image"], scans.get("label")))
+            cases.append(Case(case_name(folder), scans["image"], scans.get("label")))
         elif "label" in scans:
-            problems.append(_problem("missing-image", "there is a label without an image", folder, case=folder.name))
+            case = case_name(folder)
+            problems.append(_problem("missing-image", "there is a label without an image", folder, case=case))
     return cases
 
 
@@ -189,10 +199,10 @@ def _flat(root: Path, problems: list[Problem]) -> list[Case]:
 
 
 def _with_plain_names(cases: list[Case], problems: list[Problem]) -> list[Case]:
-    """Without cases whose name can not be that of a folder of results: ``.nii.gz`` would be the results' own folder."""
+    """Without cases whose name can not be that of a folder of results: it is another folder's, or of a file of ours."""
     plain = []
     for case in cases:
-        if case.name in ("", ".", "..") or "\\" in case.name:
+        if case.name in ("", ".", "..", "manifest.json") or "\\" in case.name or case.name.startswith(".lungseg"):
             what = "its name can not be that of a case"
             problems.append(_problem("bad-case-name", what, case.image, "such as lung_001.nii.gz", case.image.name))
         else:
@@ -201,22 +211,26 @@ def _with_plain_names(cases: list[Case], problems: list[Problem]) -> list[Case]:
 
 
 def _distinct(cases: list[Case], problems: list[Problem]) -> list[Case]:
+    """Without cases of the same name; capitals do not count, because on many disks they do not either."""
     by_name: dict[str, Case] = {}
+    doubled = set()
     for case in cases:
-        first = by_name.setdefault(case.name, case)
+        key = case.name.casefold()
+        first = by_name.setdefault(key, case)
         if first is not case:
+            doubled.add(key)
+            but = "" if case.name == first.name else ", but for capital letters"
             problems.append(
                 _problem(
                     "duplicate-case",
-                    "two scans have the same case name",
+                    f"two scans have the same case name{but}",
                     case.image,
                     "one scan a name",
                     f"also {first.image.name} in {first.image.parent.name}",
                     case=case.name,
                 )
             )
-    doubled = {problem.case for problem in problems if problem.code == "duplicate-case"}
-    return [case for name, case in by_name.items() if name not in doubled]
+    return [case for key, case in by_name.items() if key not in doubled]
 
 
 def scans_of(folder: Path) -> list[Path]:
@@ -227,8 +241,9 @@ def scans_of(folder: Path) -> list[Path]:
 def _sibling(folder: Path, image: Path) -> Path:
     """The label of an image, by name; ``.nii`` and ``.nii.gz`` may be mixed."""
     for suffix in (".nii.gz", ".nii"):
-        if (folder / (case_name(image) + suffix)).is_file():
-            return folder / (case_name(image) + suffix)
+        label = _as_stored(folder / (case_name(image) + suffix))
+        if label.is_file():
+            return label
     return folder / image.name
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError, LungsegError, Problem, counted, printable
-from .executor import run_cases
+from .executor import gather, run_cases
 from .files import check_record, write_json
 from .nifti import read_label, read_scan
-from .pairs import grid_problem, hu_warnings
+from .pairs import grid_problem, hu_warnings, same_scans
 from .progress import progress
 from .tree import Case, read_tree
 
@@ -70,9 +70,12 @@ def verify(root: str | Path, *, workers: int | None = None, json_file: str | Pat
         check_record(json_file, [root])
     tasks = {case.name: case for case in tree.cases}
     problems = list(tree.problems)
-    for outcome in progress(run_cases(_one_case, tasks, workers=workers), what="checking", total=len(tasks)):
-        found = [outcome.error.problem] if outcome.error is not None else outcome.result or []
-        problems += [problem.at(case=outcome.case) for problem in found]
+    done = gather(progress(run_cases(_one_case, tasks, workers=workers), what="checking", total=len(tasks)))
+    problems += done.problems
+    for case, (found, _) in done.results.items():
+        problems += [problem.at(case=case) for problem in found]
+    hashes = {case: hash_ for case, (_, hash_) in done.results.items() if hash_}
+    problems += same_scans(hashes, {case: str(tasks[case].image) for case in hashes})
     shown = [problem.at(file=_below(problem.file, tree.root)) for problem in problems]
     shown.sort(key=lambda problem: (problem.case, problem.file, problem.code))
     verified = Verified(tree.root, tuple(tasks), tuple(shown), tree.ignored)
@@ -93,8 +96,8 @@ def table(verified: Verified) -> str:
     return "\n".join(lines)
 
 
-def _one_case(case: Case) -> list[Problem]:
-    """Everything that is wrong with one case; a bad image does not keep its label from being read."""
+def _one_case(case: Case) -> tuple[list[Problem], str]:
+    """Everything that is wrong with one case, and its image's hash; a bad image keeps no label from being read."""
     problems: list[Problem] = []
     image = label = None
     try:
@@ -122,7 +125,7 @@ def _one_case(case: Case) -> list[Problem]:
             problems.append(error.problem)
     if image is not None and label is not None and (differing := grid_problem(image, label)) is not None:
         problems.append(differing)
-    return problems
+    return problems, "" if image is None else image.hash
 
 
 def _below(file: str, root: Path) -> str:

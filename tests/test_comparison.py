@@ -46,12 +46,33 @@ def test_without_one_it_is_dice_or_the_only_one_that_begins_so(tmp_path: Path) -
         ("case,dice\na,0.1\nb,\n", "no Dice in line 3"),
         ("case,dice\na,nan\n", "no Dice in line 2"),
         ("case,dice\na,68.2\n", "no Dice in line 2"),
-        ("case,dice\na\n", "no Dice in line 2"),
+        ("case,dice\na\n", r"no Dice in line 2 .* found nothing\). Write a patient's Dice as 0.75"),
+        ("case;dice\na;0,5\n;0,2\n", "names no case in line 3"),
+        ("case;dice\na;0,5;\nb;half\n", "no Dice in line 3"),
+        ("name;dice\na;0.1\n", "found name, dice.*Name the column of patients `case`"),
     ],
 )
 def test_a_table_that_can_not_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_scores(write(tmp_path / "a.csv", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "case;dice\na;0,5\nb;0.25\n",
+        "case\tdice\na\t0.5\nb\t0.25\n",
+        "case, dice\na , 0.5\n\n , \nb, 0.25\n,\n",
+        '"case";"dice"\r\n"a";"0,5"\r\n"b";"0,25"\r\n',
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path: Path, text: str) -> None:
+    assert dict(read_scores(write(tmp_path / "a.csv", text)).dice) == {"a": 0.5, "b": 0.25}
+
+
+def test_row_49_a_run_of_cases_with_blanks_in_their_names_is_read_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path / "run" / "evaluation" / "cases.csv", "case,dice\n a ,0.5\n")
+    assert dict(read_scores(tmp_path / "run").dice) == {" a ": 0.5}
 
 
 def test_a_missing_file_column_or_evaluation_is_said(tmp_path: Path) -> None:

@@ -380,5 +380,5 @@ def test_two_writers_are_refused(slices: Path, tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_is_said(run: Path) -> None:
-    (run / "crossval.json").write_text('{"format": 7}')
+    (run / "crossval.json").write_text('{"format": 0}')
     assert "crossval.json" in str(refused(UsageError, "bad-config", run.parent / "slices", run))

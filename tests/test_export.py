@@ -153,7 +153,7 @@ def test_row_39_truncated_or_empty_weights(weights: Path, kept: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "{", "[]", "null", '{"format": 2}', '{"format": true}', '{"format": 1}', "[" * 100_000, '{"a": NaN}',
+    [None, "", "{", "[]", "null", '{"format": 0}', '{"format": true}', '{"format": 1}', "[" * 100_000, '{"a": NaN}',
      '{"format": 1, "weights": {"sha256": 5, "bytes": 1}, "model": {"recipe": {}}}',
      '{"format": 1, "weights": {"sha256": "", "bytes": "1"}, "model": {"recipe": {}}}',
      '{"format": 1, "weights": {"sha256": "", "bytes": 1}, "model": []}'],

@@ -55,6 +55,9 @@ def test_long_names_work(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 240 + ".nii.gz")
     files.atomic_write(path, b"1")
     assert path.read_bytes() == b"1"
+    longest = tmp_path / ("\u80ba" * 83 + ".json")  # 254 bytes
+    files.atomic_write(longest, b"1", durable=True)
+    assert longest.read_bytes() == b"1" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_json_round_trip_and_its_errors(tmp_path: Path) -> None:

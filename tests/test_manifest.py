@@ -77,6 +77,13 @@ def refused(root: Path) -> DataError:
     return caught.value
 
 
+def test_a_manifest_of_a_later_version_is_no_damaged_one(manifest: Manifest) -> None:
+    path = manifest.root / MANIFEST
+    path.write_text(json.dumps({"format": 2, "lungseg": "3.1"}))
+    with pytest.raises(DataError, match=r"later version of lungseg .*found format 2, version 3\.1.*Update lungseg"):
+        Manifest.read(manifest.root)
+
+
 def test_round_trip(manifest: Manifest) -> None:
     assert manifest.cases == {"lung_001": RECORD, "ü 2": UNLABELLED}
     assert list(manifest.cases) == ["lung_001", "ü 2"]
@@ -121,7 +128,7 @@ def test_no_manifest_says_what_the_folder_is_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "{}", '{"format": 2, "cases": {}}', '{"format": 1}', '{"format": 1, "cases": []}',
+    ["", "{", "[]", "null", "{}", '{"format": 0, "cases": {}}', '{"format": 1}', '{"format": 1, "cases": []}',
      '{"format": 1, "cases": {}, "failed": []}', '{"format": 1, "cases": {"a": 3}}',
      '{"format": 1, "cases": {"a": {}}}',
      '{"format": 1, "cases": {}, "settings": {"size": 64, "colour": 3}}', '{"format": 1, "cases": {}, "settings": []}',

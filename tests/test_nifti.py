@@ -404,6 +404,10 @@ def test_files_that_are_no_scans(tmp_path: Path) -> None:
     assert "DOCTYPE" in refused(tmp_path / "d.nii.gz", "not-gzip").problem.found
     (tmp_path / "d.nii.gz").write_bytes(bytes(raw_bytes(chest_like(SHAPE))))
     assert "name it .nii" in refused(tmp_path / "d.nii.gz", "not-gzip").problem.mend
+    (tmp_path / "d.nii.gz").write_bytes(bytes(5000))
+    assert "holds zeros only" in refused(tmp_path / "d.nii.gz", "not-gzip").problem.mend
+    (tmp_path / "d.nii.gz").write_bytes(bytes(128) + b"DICM" + bytes(200))
+    assert "dcm2niix" in refused(tmp_path / "d.nii.gz", "not-gzip").problem.mend
     (tmp_path / "e.dcm").write_bytes(b"DICM")
     refused(tmp_path / "e.dcm", "bad-suffix")
     with pytest.raises(UsageError):

@@ -166,6 +166,13 @@ def test_row_30_a_folder_is_segmented_case_by_case_and_a_bad_scan_fails_alone(ru
     assert set(tree_bytes(tmp_path / "out")) == names
 
 
+def test_a_folder_of_scans_needs_a_folder_for_its_masks(run: Path, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "root")
+    with pytest.raises(UsageError, match=r"out\.nii\.gz: is the name of one mask.*Name a folder"):
+        predict(run, root, tmp_path / "out.nii.gz", device="cpu")
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
 def test_row_45_a_rerun_leaves_whole_predictions_and_mends_damaged_ones(run: Path, tmp_path: Path) -> None:
     root = write_tree(tmp_path / "root", cases=2, test_cases=0, shape=SHAPE)
     predict(run, root, tmp_path / "out", device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +190,49 @@ def test_out_inside_the_data_by_a_link_is_refused(tree: Path, tmp_path: Path) ->
         again(tree, tmp_path / "link" / "out")
     with pytest.raises(UsageError, match="one in the other"):
         again(tmp_path / "link", tree / "out")
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_case_folder_that_is_a_link_is_refused(tree: Path, tmp_path: Path, rebuild: bool) -> None:
+    again(tree, tmp_path / "others")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "lung_002").symlink_to(tmp_path / "others" / "lung_002")
+    before = tree_bytes(tmp_path / "others")
+    with pytest.raises(UsageError, match="lung_002: is a link"):
+        again(tree, tmp_path / "out", rebuild=rebuild)
+    assert tree_bytes(tmp_path / "others") == before
+
+
+def test_a_folder_of_a_later_version_is_left_as_it_is_but_for_rebuild(tree: Path, tmp_path: Path) -> None:
+    again(tree, tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "lungseg": "9.0"}))
+    before = tree_bytes(tmp_path / "out")
+    with pytest.raises(UsageError, match=r"later version.*version 9\.0.*Update lungseg"):
+        again(tree, tmp_path / "out")
+    assert tree_bytes(tmp_path / "out") == before
+    assert len(again(tree, tmp_path / "out", rebuild=True).manifest.cases) == 4
+
+
+def test_the_same_scan_under_two_names_is_warned_of(tree: Path, tmp_path: Path) -> None:
+    (tree / "imagesTr" / "lung_003.nii.gz").write_bytes((tree / "imagesTr" / "lung_001.nii.gz").read_bytes())
+    done = again(tree, tmp_path / "out")
+    assert [(problem.case, problem.code) for problem in done.problems] == [("lung_003", "same-scan")]
+    assert done.exit_code == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_files_and_folders_are_as_open_as_the_user_has_it(tree: Path, tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        again(tree, tmp_path / "out")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "out", *(tmp_path / "out").rglob("*")):
+        mode = path.stat().st_mode & 0o777
+        wanted = (0o777 if path.is_dir() else 0o666) & ~mask
+        assert mode == wanted or path.name == LOCK_NAME, (path, oct(mode))
 
 
 def test_row_32_a_locked_folder_is_refused_and_left_alone(tree: Path, tmp_path: Path) -> None:

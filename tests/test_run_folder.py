@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lungseg.checkpoint import FOLDER, save_checkpoint
-from lungseg.errors import IntegrityError, UsageError
+from lungseg.errors import DataError, IntegrityError, UsageError
 from lungseg.manifest import Manifest
 from lungseg.run_folder import (
     RunResult,
@@ -97,6 +97,21 @@ def test_a_damaged_config_is_refused(run: Path, text: str) -> None:
     (run / "config.json").write_text(text)
     with pytest.raises(UsageError, match=r"config\.json"):
         read_config(run)
+
+
+def test_a_run_of_a_later_version_is_no_damaged_one(run: Path) -> None:
+    path = run / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "lungseg": "9.0"}))
+    with pytest.raises(UsageError, match=r"later version of lungseg .*version 9\.0"):
+        read_config(run)
+
+
+def test_slices_that_were_moved_away_are_said_with_the_way_to_them(run: Path, manifest: Manifest) -> None:
+    manifest.root.rename(manifest.root.with_name("elsewhere"))
+    with pytest.raises(
+        DataError, match=r"one: the slices .* are not there .*\.\./\.\./processed.* Move run and slices"
+    ):
+        processed_folder(run)
 
 
 def test_no_run_is_said_with_what_makes_one(tmp_path: Path) -> None:

@@ -115,3 +115,24 @@ def test_no_folder_and_no_scans(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file"):
         read_tree(tmp_path / "file")
+
+
+def test_row_49_an_accent_may_be_written_in_two_ways(tmp_path: Path) -> None:
+    composed, apart = "Jos\u00e9", "Jose\u0301"
+    write_volume(tmp_path / "imagesTr" / f"{apart}.nii.gz", chest_like((8, 8, 4)))
+    write_volume(tmp_path / "labelsTr" / f"{composed}.nii", chest_like((8, 8, 4)))
+    for _ in range(2):
+        tree = read_tree(tmp_path)
+        assert [(case.name, case.label is not None) for case in tree.cases] == [(composed, True)] and not tree.problems
+        assert tree.cases[0].image.is_file() and tree.cases[0].label.is_file()
+        pair = {"image": f"imagesTr/{composed}.nii.gz", "label": f"labelsTr/{apart}.nii"}
+        (tmp_path / "dataset.json").write_text(json.dumps({"training": [pair], "test": []}))
+
+
+def test_row_26_names_that_differ_in_capitals_are_one_name_on_many_disks(tmp_path: Path) -> None:
+    for name in ("lung_1", "Lung_1", "lung_2"):
+        write_volume(tmp_path / f"{name}.nii.gz", chest_like((8, 8, 4)))
+    tree = read_tree(tmp_path)
+    assert [case.name for case in tree.cases] == ["lung_2"] and tree.exit_code == 3
+    assert [problem.code for problem in tree.problems] == ["duplicate-case"]
+    assert "capital letters" in str(tree.problems[0]) and "Lung_1.nii.gz" in str(tree.problems[0])

@@ -152,8 +152,8 @@ def test_a_tree_of_which_no_case_is_complete_is_listed_too(clean: Path) -> None:
 
 def test_row_49_odd_names_stay_on_one_line(tmp_path: Path) -> None:
     names = ("a b", "Ünïcode 肺", "-dash", "new\nline", "per%cent'\"")
-    for name in names:
-        write_volume(tmp_path / name / "image.nii", chest_like(SHAPE))
+    for number, name in enumerate(names):
+        write_volume(tmp_path / name / "image.nii", chest_like(SHAPE, number))
         write_volume(tmp_path / name / "label.nii", np.zeros(SHAPE, np.uint8))
     verified = verify(tmp_path, workers=1)
     assert verified.cases == tuple(sorted(names))
@@ -161,7 +161,27 @@ def test_row_49_odd_names_stay_on_one_line(tmp_path: Path) -> None:
     assert len(lines) == len(names) + 1 and "new\\nline/label.nii" in "\n".join(lines)
 
 
-@pytest.mark.parametrize("name", [".nii.gz", "..nii.gz", "...nii.gz", "a\\b.nii.gz"])
+def test_row_34_the_same_scan_under_two_names_is_warned_of(clean: Path) -> None:
+    (clean / "imagesTs" / "lung_009.nii.gz").write_bytes((clean / "imagesTr" / "lung_002.nii.gz").read_bytes())
+    (clean / "dataset.json").unlink()
+    verified = verify(clean, workers=1)
+    assert [(problem.case, problem.code, problem.file) for problem in verified.problems] == [
+        ("lung_009", "same-scan", "imagesTs/lung_009.nii.gz")
+    ]
+    assert "the very scan of lung_002" in table(verified) and verified.exit_code == 0
+
+
+def test_image_and_label_that_are_exchanged_are_both_said(clean: Path) -> None:
+    image, label = clean / "imagesTr" / "lung_001.nii.gz", clean / "labelsTr" / "lung_001.nii.gz"
+    data = image.read_bytes()
+    write_volume(image, (np.indices(SHAPE)[0] % 2).astype(np.uint8))
+    label.write_bytes(data)
+    problems = {problem.code: problem for problem in verify(clean, workers=1).problems}
+    assert set(problems) == {"hu-mask", "label-values"}
+    assert "Is it the label?" in problems["hu-mask"].mend and "no image" in problems["label-values"].mend
+
+
+@pytest.mark.parametrize("name", [".nii.gz", "..nii.gz", "...nii.gz", "a\\b.nii.gz", "manifest.json.nii.gz"])
 def test_a_scan_without_a_usable_name_is_listed(tmp_path: Path, name: str) -> None:
     write_volume(tmp_path / "good.nii.gz", chest_like(SHAPE))
     (tmp_path / "good.nii.gz").with_name(name).write_bytes((tmp_path / "good.nii.gz").read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from lungseg.errors import LungsegError, UsageError
 from lungseg.files import atomic_write, make_folder
 from lungseg.geometry import to_las
 from lungseg.nifti import Scan, read_label, read_scan
-from lungseg.pairs import check_pair
+from lungseg.pairs import check_pair, hu_warnings
 from lungseg.progress import progress
 
 from .encoding import check_suffix, encode_animation, frame_ms
@@ -79,6 +80,8 @@ def animate(
         frame_ms(fps)
         window_hu(window)
         source = read_scan(scan)
+        for problem in (*source.warnings, *hu_warnings(source)):
+            print(f"{_STAGE}: warning: {problem}", file=sys.stderr, flush=True)
         hu, affine, _ = to_las(source.voxels, source.affine)
         predicted, true = (None if path is None else _label_of(source, path) for path in (mask, truth))
         check_volumes(hu, predicted, true)
