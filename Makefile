@@ -15,7 +15,7 @@ help:
 	@echo "make stress     faults in great numbers, an hour; [FIGURES='races bombs'] only these"
 	@echo "make bench-faults  what other tools do with the same broken files, into docs/faults.md"
 	@echo "make bench VOLUMES=TREE BASELINE=FOLDER [ROWS=...]  cost on the CPU against the published recipe, measured"
-	@echo "make bench-gpu [BASELINE=FOLDER]  training and prediction on a GPU, measured"
+	@echo "make bench-gpu [BASELINE=FOLDER] [PARTS='train recipe']  training and prediction on a GPU, measured"
 	@echo "make bench-demo  measure the demo and write the figures into README.md"
 	@echo "make bench-crossval OUT=FOLDER [SLICES=TREE] [EPOCHS=40]  cross-validation of the sample, or of stacks of slices"
 	@echo "make bench-real VOLUMES=TREE SLICES=TREE OUT=FOLDER [MINUTES=20]  the pipeline on real CT, measured"
@@ -61,11 +61,13 @@ images: setup
 .PHONY: bench bench-gpu
 BASELINE ?= ../shared/peers/seed_recipe
 ROWS ?=
+PARTS ?=
 bench: setup
 	$(BIN)/python benchmarks/bench.py --volumes $(VOLUMES) --baseline $(BASELINE) $(if $(ROWS),--rows $(ROWS))
 
 bench-gpu: setup
-	$(BIN)/python benchmarks/gpu.py --baseline $(BASELINE)
+	$(BIN)/python benchmarks/gpu.py --baseline $(BASELINE) $(if $(PARTS),--parts $(PARTS))
+	$(BIN)/python benchmarks/speed_tables.py
 
 bench-demo: setup
 	$(BIN)/python benchmarks/figures.py demo

@@ -14,7 +14,6 @@ from unittest import mock
 import torch
 
 from lungseg import inference
-from lungseg.sample import write_sample
 
 STAGES = {
     "lungseg.predict.Segmenter.load": "load and check the weights",
@@ -27,12 +26,20 @@ STAGES = {
 }
 
 
-def prediction(device: torch.device, shape: tuple[int, int, int], work: Path, rounds: int = 5) -> dict[str, Any]:
-    """Seconds of ``lungseg.predict`` on one scan after imports; the first call, which warms the device up, is apart."""
+def prediction(device: torch.device, tree: Path, run: Path, work: Path, rounds: int = 5) -> dict[str, Any]:
+    """Seconds of ``lungseg.predict`` on one scan after imports; the first call, which warms the device up, is apart.
+
+    Args:
+        device: where the network runs.
+        tree: holds the scan.
+        run: a trained run; where there is none, weights as they are drawn do.
+        work: a folder to write in.
+        rounds: calls.
+    """
     from lungseg.predict import predict
 
-    write_sample(work / "scan", cases=1, test_cases=0, shape=shape, seed=1)
-    scan = next((work / "scan/imagesTr").glob("*.nii.gz"))
+    scan = next((tree / "imagesTr").glob("*.nii.gz"))
+    weights = run if (run / "config.json").is_file() else _untrained(work)
     times, tables = [], []
     for _number in range(rounds):
         for path in work.glob("mask.*"):
@@ -42,13 +49,20 @@ def prediction(device: torch.device, shape: tuple[int, int, int], work: Path, ro
         with ExitStack() as stack:
             for name, stage in STAGES.items():
                 stack.enter_context(_timed(name, stage, table, device))
-            predict(work / "run", scan, work / "mask.nii.gz", device=device.type)
+            predict(weights, scan, work / "mask.nii.gz", device=device.type)
         times.append(time.perf_counter() - started)
         tables.append(table)
     later = tables[1:]
     stages = {stage: statistics.median(table.get(stage, 0.0) for table in later) for stage in STAGES.values()}
     total = statistics.median(times[1:])
     return {"first_s": times[0], "total_s": total, "stages_s": {**stages, "the rest": total - sum(stages.values())}}
+
+
+def _untrained(work: Path) -> Path:
+    from lungseg.train import train
+
+    least = {"epochs": 1, "limit_batches": 1, "inner_val": 0.0, "n_folds": 4}
+    return train(work / "slices", work / "untrained", device="cpu", **least).run
 
 
 def _timed(name: str, stage: str, table: dict[str, float], device: torch.device) -> Any:

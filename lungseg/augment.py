@@ -107,12 +107,13 @@ def windowed(engine: Augment | None, config: AugmentConfig) -> Augment | None:
     return Windowed(engine, config.window) if config.window else engine
 
 
-def augment_named(name: str, config: AugmentConfig | None = None) -> Augment | None:
+def augment_named(name: str, config: AugmentConfig | None = None, *, compiled: bool = False) -> Augment | None:
     """The engine called ``name``: ``torch``, ``imgaug`` or ``none`` (which is None, or only the config's window).
 
     Args:
         name: one of ``ENGINES``.
         config: ranges of the transform (default: the recipe's).
+        compiled: let torch compile it, where it can (``torch``).
 
     Raises:
         UsageError: there is no such engine, a range can not be meant, or imgaug is not installed.
@@ -123,7 +124,7 @@ def augment_named(name: str, config: AugmentConfig | None = None) -> Augment | N
     if name == "torch":
         from .augment_torch import TorchAugment
 
-        return TorchAugment(config)
+        return TorchAugment(config, compiled=compiled)
     if name == "imgaug":
         from .augment_imgaug import imgaug_augment
         from .augment_intensity import ChangedIntensity, changes_intensity

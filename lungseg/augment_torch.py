@@ -16,9 +16,11 @@ from .augment import REFERENCE_SIZE, checked
 from .augment_intensity import change_intensity, changes_intensity
 from .config import AIR, AugmentConfig
 from .errors import UsageError
-from .randomness import SampleRandom
+from .randomness import DeviceRandom, SampleRandom
 from .window import cut, window_starts
 
+Random = SampleRandom | DeviceRandom
+_STREAMS = ("transform", "elastic", "mirror", "window")  # of random numbers
 _COARSE = 2  # every second pixel of a mask tells well enough where the tumour is
 _STRIDE = 4.0  # distance of the noise nodes, reference pixels; never more than the smallest smoothness
 _REACH = 3.0  # the Gaussian is cut at this many standard deviations beyond the edges of the slice
@@ -57,12 +59,18 @@ class TorchAugment:
 
     Args:
         config: the ranges.
+        compiled: on an NVIDIA GPU, let torch compile it for batches of the first one's shape: some dozen kernels in
+            place of 130, and their number is what it costs there.  Positions may then differ in their last bits.
     """
 
     on_device = True
 
-    def __init__(self, config: AugmentConfig | None = None) -> None:
+    def __init__(self, config: AugmentConfig | None = None, *, compiled: bool = False) -> None:
         self.config = checked(config or AugmentConfig())
+        # Not on a CPU: what torch 2.13 makes of the stacked matrices there writes past their end.
+        self._compiled = torch.compile(self._from_tensors, dynamic=False) if compiled else None
+        self._shape: torch.Size | None = None
+        self._starts: tuple[tuple[int, int, torch.device], Tensor] | None = None
 
     @torch.no_grad()
     def __call__(self, image: Tensor, mask: Tensor, generator: SampleRandom) -> tuple[Tensor, Tensor]:
@@ -74,23 +82,44 @@ class TorchAugment:
                 expected="image and mask [B, 1, S, S], B indices",
                 found=f"image {list(image.shape)}, mask {list(mask.shape)}, {len(generator)} indices",
             )
+        self._shape = self._shape or image.shape
         # Positions need float32: bfloat16 has 8 bits, which is whole pixels in a slice of 256.
         with torch.autocast(image.device.type, enabled=False):
-            drawn = self.draw(generator, image.device)
-            positions = self.positions(drawn, generator, size)
-            if self.config.mirror:
-                mirrored = generator.uniform("mirror", 1, image.device) < self.config.mirror
-                positions[..., 0] *= torch.where(mirrored, -1.0, 1.0)[:, :, None]  # to the mirror image of each place
-            window = self.config.window
-            if 0 < window < size:  # only what is seen is worked out
-                coarse = _nearest(mask, positions[:, ::_COARSE, ::_COARSE])
-                positions = cut(positions, window_starts(coarse, generator, size, window), window)
-            image, mask = sample(image, mask, positions)
+            # Another shape, as that of an epoch's last batch, would be compiled anew.
+            if self._compiled is None or image.device.type != "cuda" or image.shape != self._shape:
+                image, mask = self._moved(image, mask, generator)
+            else:
+                starts = self._starts_of(generator, image.device)
+                image, mask = self._compiled(image, mask, generator.indices.to(image.device), starts)
             if changes_intensity(self.config):
                 image = change_intensity(image, generator, self.config)
             return image, mask
 
-    def draw(self, generator: SampleRandom, device: torch.device | str | None = None) -> Transform:
+    def _starts_of(self, generator: SampleRandom, device: torch.device) -> Tensor:
+        """What the streams' hashes begin with, ``int64 [4]``: sent once an epoch, for the device waits for it."""
+        key = (generator.seed, generator.epoch, device)
+        if self._starts is None or self._starts[0] != key:
+            self._starts = key, torch.tensor([generator.start(name) for name in _STREAMS], device=device)
+        return self._starts[1]
+
+    def _from_tensors(self, image: Tensor, mask: Tensor, indices: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        named = dict(zip(_STREAMS, starts.unbind(), strict=True))
+        return self._moved(image, mask, DeviceRandom(indices, named))
+
+    def _moved(self, image: Tensor, mask: Tensor, generator: Random) -> tuple[Tensor, Tensor]:
+        size = image.shape[-1]
+        drawn = self.draw(generator, image.device)
+        positions = self.positions(drawn, generator, size)
+        if self.config.mirror:
+            mirrored = generator.uniform("mirror", 1, image.device) < self.config.mirror
+            positions[..., 0] *= torch.where(mirrored, -1.0, 1.0)[:, :, None]  # to the mirror image of each place
+        window = self.config.window
+        if 0 < window < size:  # only what is seen is worked out
+            coarse = _nearest(mask, positions[:, ::_COARSE, ::_COARSE])
+            positions = cut(positions, window_starts(coarse, generator, size, window), window)
+        return sample(image, mask, positions)
+
+    def draw(self, generator: Random, device: torch.device | str | None = None) -> Transform:
         """The parameters of each sample, uniform in their ranges."""
         config = self.config
         u = generator.uniform("transform", 6, device).unbind(1)
@@ -104,7 +133,7 @@ class TorchAugment:
             smoothness=_between(u[5], *config.elastic_smoothness),
         )
 
-    def positions(self, drawn: Transform, generator: SampleRandom, size: int) -> Tensor:
+    def positions(self, drawn: Transform, generator: Random, size: int) -> Tensor:
         """Where each output pixel is taken from.
 
         Returns:
@@ -134,7 +163,7 @@ class TorchAugment:
         half = math.ceil((REFERENCE_SIZE / 2 + _REACH * high) / stride)
         return torch.arange(-half, half + 1, device=device) * stride
 
-    def _noise(self, drawn: Transform, generator: SampleRandom) -> Tensor:
+    def _noise(self, drawn: Transform, generator: Random) -> Tensor:
         """Strength times noise in units of positions: ``float32 [B, 2, K, K]`` for x and y."""
         count = len(self._nodes(drawn.strength.device))
         noise = generator.uniform("elastic", 2 * count * count, drawn.strength.device) * 2.0 - 1.0

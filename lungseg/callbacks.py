@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import signal
 import sys
 import time
@@ -80,7 +81,7 @@ class NonFiniteGuard(pl.Callback):
     Args:
         limit: batches in a row.
         look_every: batches after which the losses are looked at.  Looking makes the program wait for a GPU, which then
-            has nothing to do while the next batch is being prepared; so there they are counted where they are.
+            has nothing to do while the next batch is being prepared; so there they are kept where they are till then.
 
     Raises:
         TrainingError: out of ``fit``.
@@ -88,16 +89,14 @@ class NonFiniteGuard(pl.Callback):
 
     def __init__(self, limit: int = NON_FINITE_LIMIT, look_every: int = 1) -> None:
         self.limit, self.look_every = limit, look_every
-        self._in_a_row: torch.Tensor | None = None
-        self._longest: torch.Tensor | None = None
+        self._losses: list[torch.Tensor] = []  # not yet looked at
+        self._in_a_row, self._longest = 0, 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        odd = (~torch.isfinite(loss.detach())).long()
-        self._in_a_row = odd if self._in_a_row is None else (self._in_a_row + 1) * odd
-        self._longest = self._in_a_row if self._longest is None else torch.maximum(self._longest, self._in_a_row)
+        self._losses.append(loss.detach())
         if (batch_idx + 1) % self.look_every == 0:
             self._look(trainer, loss)
 
@@ -105,7 +104,11 @@ class NonFiniteGuard(pl.Callback):
         self._look(trainer, None)
 
     def _look(self, trainer: pl.Trainer, loss: torch.Tensor | None) -> None:
-        if self._longest is None or int(self._longest) < self.limit:
+        for value in torch.stack(self._losses).tolist() if self._losses else []:
+            self._in_a_row = 0 if math.isfinite(value) else self._in_a_row + 1
+            self._longest = max(self._longest, self._in_a_row)
+        self._losses.clear()
+        if self._longest < self.limit:
             return
         done = trainer.current_epoch
         kept = f"{LAST} holds the weights after epoch {done}" if done else "no epoch was finished, so none is kept"

@@ -111,7 +111,8 @@ class Recipe:
         early_stop: epochs without a better inner validation Dice after which training ends; 0 never.
         precision: ``auto`` (bf16 where the device is fast at it), ``32`` or ``bf16``.
         seed: of weights, order and augmentation.
-        compile: let torch compile the network for training steps: minutes to start, then fewer passes over memory.
+        compile: let torch compile the network, and on a GPU the augmentation, for training steps: a minute or more to
+            start, then fewer passes over memory.
         tumour_share: share of the drawn training slices that show tumour; 0 draws every slice as often as the next.
         draw_by: whether the slices with tumour are drawn alike, so that a large tumour is drawn more often for its many
             (``slice``), or patients are, whatever the number of theirs (``patient``).

@@ -39,7 +39,7 @@ STAGE = "train"
 # A checkpoint holds each weight three times over (Adam keeps two moments); best and last, and one being written.
 BYTES_A_WEIGHT = 4 * 3 * 3
 # Steps on a GPU after which its results are looked at; each look makes the program and the GPU wait for each other.
-LOOK_EVERY = 32
+LOOK_EVERY = 64
 
 
 def fit(
@@ -71,7 +71,8 @@ def fit(
     """
     cases = data.validation.cases if data.validation is not None else ()
     limits = {"steps_per_epoch": data.steps_per_epoch, "max_minutes": config["max_minutes"]}
-    module = LungSegmenter(config, cases=cases, augment=augment, **limits)
+    look_every = LOOK_EVERY if device.type == "cuda" else 1
+    module = LungSegmenter(config, cases=cases, augment=augment, log_every=look_every, **limits)
     folder = make_folder(run / FOLDER)
     clear_temporary(folder)
     require_free_space(folder, parameter_count(module.net) * BYTES_A_WEIGHT, stage=STAGE)
@@ -79,10 +80,10 @@ def fit(
     bar = on_terminal() and sys.stdout.isatty()  # Lightning's bar is on standard output
     callbacks: list[pl.Callback] = [
         EpochLog(run / METRICS, recipe.epochs, lines=not bar),
-        NonFiniteGuard(look_every=LOOK_EVERY if device.type == "cuda" else 1),
+        NonFiniteGuard(look_every=look_every),
         end,
         *run_checkpoints(folder, validated=bool(cases)),
-        *([TQDMProgressBar(refresh_rate=LOOK_EVERY if device.type == "cuda" else 1)] if bar else []),
+        *([TQDMProgressBar(refresh_rate=look_every)] if bar else []),
     ]
     trainer = pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),

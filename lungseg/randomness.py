@@ -8,8 +8,9 @@ of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, https://doi.org/10.1145/26601
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -48,21 +49,70 @@ class SampleRandom:
         Returns:
             ``float32 [B, count]``, multiples of 2^-24.
         """
-        # The 24 highest bits fit a float32 without rounding, so 1.0 can not come out.
-        return self._bits(stream, count, device, keep=24).to(torch.float32) * 2.0**-24
+        indices = self.indices if device is None else self.indices.to(device)
+        return _uniform(indices, self.start(stream), count)
 
     def seeds(self, stream: str = "seeds") -> list[int]:
         """One seed a sample in [0, 2^31), for an engine that brings its own generator."""
-        return [int(seed) for seed in self._bits(stream, 1, "cpu", keep=31)[:, 0]]
+        # In Python's integers, the same bits as _uniform's hash of counter 1: a tensor operation costs more than this.
+        start = self.start(stream)
+        keys = (_mix_int((index - 1) * _GOLDEN + start) for index in self.indices.tolist())
+        return [_mix_int(key) >> 33 for key in keys]
 
-    def _bits(self, stream: str, count: int, device: torch.device | str | None, *, keep: int) -> Tensor:
-        """The ``keep`` highest bits of each hash, ``int64 [B, count]``."""
-        indices = self.indices if device is None else self.indices.to(device)
-        name = int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
-        start = _mix_int(_mix_int(_mix_int(self.seed) + self.epoch) + name)
-        key = _mix(indices * _signed(_GOLDEN) + _signed(start))
-        counter = torch.arange(1, count + 1, dtype=torch.int64, device=indices.device) * _signed(_GOLDEN)
-        return _shift(_mix(key[:, None] + counter), 64 - keep)
+    def start(self, stream: str) -> int:
+        """What the hashes of a stream begin with, the same for all samples: 64 bits as a signed integer."""
+        return _start(self.seed, self.epoch, stream)
+
+
+class DeviceRandom:
+    """The numbers of a :class:`SampleRandom` out of tensors alone, so that torch can compile what uses them.
+
+    Args:
+        indices: of the samples, ``int64 [B]``.
+        starts: :meth:`SampleRandom.start` of each stream that will be asked for, ``int64`` of no dimension, on the
+            device of ``indices``.
+    """
+
+    def __init__(self, indices: Tensor, starts: Mapping[str, Tensor]) -> None:
+        self.indices, self.starts = indices, starts
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def uniform(self, stream: str, count: int, device: torch.device | str | None = None) -> Tensor:
+        """As :meth:`SampleRandom.uniform`, bit for bit; the device is that of the indices."""
+        return _uniform(self.indices, self.starts[stream], count)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """What ``torch.manual_seed`` does for the CPU and one device.
+
+    torch's own goes through every kind of accelerator that it knows, and notes a stack trace for each that is not
+    there: a third of a millisecond, at every step of a run.
+
+    Args:
+        seed: 0 to below 2^63.
+        device: beside the CPU.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@functools.lru_cache(maxsize=64)
+def _start(seed: int, epoch: int, stream: str) -> int:
+    name = int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
+    return _signed(_mix_int(_mix_int(_mix_int(seed) + epoch) + name))
+
+
+def _uniform(indices: Tensor, start: int | Tensor, count: int) -> Tensor:
+    """``float32 [B, count]`` in [0, 1)."""
+    key = _mix(indices * _signed(_GOLDEN) + start)
+    counter = torch.arange(1, count + 1, dtype=torch.int64, device=indices.device) * _signed(_GOLDEN)
+    # The 24 highest bits fit a float32 without rounding, so 1.0 can not come out.
+    return _shift(_mix(key[:, None] + counter), 40).to(torch.float32) * 2.0**-24
 
 
 def _mix_int(value: int) -> int:

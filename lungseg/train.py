@@ -213,7 +213,7 @@ def base_recipe(recipe: str | Recipe | None, before: dict[str, Any] | None) -> R
 def _engine(augment: Any, recipe: Recipe) -> Augment | None:
     """The augmentation; an object that is no engine is taken as an Albumentations pipeline."""
     if recipe.augment != CUSTOM:
-        return augment_named(recipe.augment, recipe.augmentation)
+        return augment_named(recipe.augment, recipe.augmentation, compiled=recipe.compile)
     if augment is None or isinstance(augment, str):
         mend = "Give the same augment= as at its start (from Python; the command has no way to)."
         raise UsageError.of("custom-augment", "the run was started with an augmentation of your own", mend=mend)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .randomness import SampleRandom
+from .randomness import DeviceRandom, SampleRandom
 
 # A tumour pixel lies at most this share of the window from its centre along each axis: the tumour is seen at all
 # places of the window, but for its rim, where most of it would be cut off.
 REACH = 0.4
 
 
-def window_starts(mask: Tensor, generator: SampleRandom, size: int, side: int) -> Tensor:
+def window_starts(mask: Tensor, generator: SampleRandom | DeviceRandom, size: int, side: int) -> Tensor:
     """Where each sample's window begins.
 
     With tumour, the window holds one of its pixels, drawn uniformly; without, it lies anywhere in the slice.

@@ -254,10 +254,11 @@ def test_torch_ignores_autocast() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_gpu_gives_the_same_samples() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_gpu_gives_the_same_samples(compiled: bool) -> None:
     image = shapes(8)
     here = TorchAugment(RECIPE)(image, image, SampleRandom(0, 0, range(8)))
-    there = TorchAugment(RECIPE)(image.cuda(), image.cuda(), SampleRandom(0, 0, range(8)))
+    there = TorchAugment(RECIPE, compiled=compiled)(image.cuda(), image.cuda(), SampleRandom(0, 0, range(8)))
     assert (here[0] - there[0].cpu()).abs().mean() < 1e-4
     assert (here[1] != there[1].cpu()).float().mean() < 1e-4
 

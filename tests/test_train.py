@@ -418,6 +418,21 @@ def test_ctrl_c_is_for_the_caller_and_the_run_goes_on(
     assert same_weights(train(slices, run, resume=True).last, done.last)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("after", [2, 3])
+def test_on_a_gpu_a_stopped_run_ends_in_the_same_bytes(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    options = {"recipe": TINY.but(precision="auto"), "device": "cuda", "deterministic": True}
+    whole = train(slices, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        Interrupting(patch, after, lambda: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(slices, tmp_path / "run", **options)
+    resumed = train(slices, tmp_path / "run", resume=True, **options)
+    assert (resumed.epochs, same_weights(resumed.last, whole.last)) == (whole.epochs, True)
+
+
 @pytest.mark.parametrize("after", [2, 3])  # within an epoch, and after the last batch of one
 def test_sigterm_ends_with_its_status_and_the_run_goes_on(
     slices: Path, done: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
