@@ -183,7 +183,8 @@ def profile(step: Callable[..., Any], batches: Iterator[Batch], steps: int, top:
             step(*batch)
         torch.cuda.synchronize()
         seconds = time.perf_counter() - started
-    rows = sorted(found.key_averages(), key=lambda row: -row.self_device_time_total)
+    ran = [row for row in found.key_averages() if row.self_device_time_total > 0]  # the others are calls on the CPU
+    rows = sorted(ran, key=lambda row: -row.self_device_time_total)
     each = {row.key[:90]: [round(row.self_device_time_total / 1e3 / steps, 4), row.count // steps] for row in rows}
     return {
         "clock_ms": seconds * 1e3 / steps,

@@ -23,8 +23,8 @@ TESTS = ("test_randomness", "test_augment", "test_resident", "test_train")
 def training(device: torch.device, work: Path, batch: int, seconds: float) -> dict[str, Any]:
     """``lungseg.train`` as users call it, `--compile` and no validation, from its own record.
 
-    The first epoch, which compiles and warms up, is left out, and the last, which the time limit cuts.  Where compiling
-    fails it is said, and the run made without.
+    The first epoch, which compiles and warms up, is left out, and the last, which the time limit cuts, as long as there
+    are others.  Where compiling fails it is said, and the run made without.
     """
     from lungseg.callbacks import read_metrics
     from lungseg.train import train
@@ -43,7 +43,7 @@ def training(device: torch.device, work: Path, batch: int, seconds: float) -> di
             continue
         whole_s = time.perf_counter() - started
         rows = read_metrics(result.metrics)
-        full = rows[1:-1]
+        full = rows[1:-1] or rows[1:] or rows
         slices = json.loads((work / name / "config.json").read_text())["data"]["slices"]
         in_epochs = sum(row["seconds"] for row in full)
         between = (60 * result.minutes - sum(row["seconds"] for row in rows)) / max(len(rows) - 1, 1)

@@ -113,6 +113,39 @@ def test_a_step_is_decided_by_its_number(batch: Any) -> None:
     assert group["lr"] == pytest.approx(TINY.learning_rate)  # a quarter of the run is the peak of one cycle
 
 
+@pytest.mark.parametrize(("steps", "every"), [(7, 3), (6, 3), (2, 3), (4, 1)])
+def test_what_is_logged_seldom_is_the_mean_of_all_steps(batch: Any, steps: int, every: int) -> None:
+    module = module_of(steps_per_epoch=steps, log_every=every)
+    logged: list[tuple[str, float, int]] = []
+    module.log = lambda name, value, **options: logged.append((name, float(value), options["batch_size"]))  # type: ignore[method-assign]
+    module._trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_step=0, training=True, should_stop=False, optimizers=[SimpleNamespace(param_groups=[{}])], fit_loop=None
+    )
+    losses = []
+    with torch.random.fork_rng(devices=[]):
+        for number in range(steps):
+            part = tuple(tensor[: 1 + number % 4] for tensor in batch)  # batches of several sizes
+            module.on_train_batch_start(part, number)
+            losses += [float(module.training_step(part, number).detach())] * len(part[0])
+            module._trainer.global_step += 1
+            module.on_train_batch_end(None, part, number)
+    found = [(value, size) for name, value, size in logged if name == "train_loss"]
+    assert len(found) == -(-steps // every) and sum(size for _, size in found) == len(losses)
+    mean = sum(value * size for value, size in found) / len(losses)
+    assert mean == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert {value for name, value, _ in logged if name == "lr"} == {TINY.learning_rate}
+
+
+def test_a_run_that_ends_within_an_epoch_logs_its_last_steps(batch: Any) -> None:
+    module = module_of(steps_per_epoch=100, log_every=50)
+    logged: list[str] = []
+    module.log = lambda name, value, **options: logged.append(name)  # type: ignore[method-assign]
+    module._trainer = SimpleNamespace(global_step=3, training=True, should_stop=True, fit_loop=None)  # type: ignore[assignment]
+    module.training_step(batch, 2)
+    module.on_train_batch_end(None, batch, 2)
+    assert logged == ["train_loss", "lr"]
+
+
 def test_hyper_parameters_are_the_plain_config(batch: Any) -> None:
     module = module_of()
     assert dict(module.hparams) == {"config": {"recipe": to_dict(TINY)}}

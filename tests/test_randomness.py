@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from lungseg import randomness
-from lungseg.randomness import SampleRandom
+from lungseg.randomness import DeviceRandom, SampleRandom, seed_generators
 
 
 def splitmix64(state: int, count: int) -> list[int]:
@@ -84,6 +84,30 @@ def test_seeds_are_31_bits_and_differ() -> None:
 def test_large_and_negative_seeds_and_indices() -> None:
     numbers = [SampleRandom(s, 0, [i]).uniform("a", 1).item() for s in (-1, 2**63, 2**70 + 1) for i in (0, 2**62)]
     assert len(set(numbers)) == 6
+
+
+def test_seeds_are_the_first_bits_of_the_same_hash() -> None:
+    for seed, epoch in ((0, 0), (-3, 7), (2**70 + 1, 1)):
+        random = SampleRandom(seed, epoch, [0, 1, 17, 2**40, 2**62])
+        first = random.uniform("seeds", 1)[:, 0].double() * 2**24
+        assert [value >> 7 for value in random.seeds()] == first.long().tolist()  # 24 of the 31 bits
+
+
+def test_numbers_out_of_tensors_alone_are_the_same_bits() -> None:
+    random = SampleRandom(5, 3, [4, 9, 2**40])
+    starts = {name: torch.tensor(random.start(name)) for name in ("a", "b")}
+    alone = DeviceRandom(random.indices, starts)
+    assert len(alone) == 3
+    assert all(torch.equal(alone.uniform(name, 50), random.uniform(name, 50)) for name in ("a", "b"))
+    assert not torch.equal(alone.uniform("a", 50), alone.uniform("b", 50))
+
+
+def test_seeding_one_device_is_seeding_as_torch_does() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2**31 - 7)
+        expected = torch.rand(5)
+        seed_generators(2**31 - 7, torch.device("cpu"))
+        assert torch.equal(torch.rand(5), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
