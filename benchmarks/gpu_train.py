@@ -83,14 +83,16 @@ def recipe(device: torch.device, work: Path, side: int, seconds: float, baseline
     torch.backends.cudnn.benchmark = benchmark
     if baseline is None:
         return {**found, "own_script": "not run: no --baseline"}
-    steps, workers = (150, 8) if device.type == "cuda" else (2, 1)
+    # A slice of 256 pixels is seconds of work for a CPU, and the recipe knows no other size.
+    epochs, steps, batch_size, workers = (2, 150, 8, 8) if device.type == "cuda" else (1, 1, 1, 1)
     words = [sys.executable, HERE / "recipe_train.py", baseline, work / "recipe", work / "recipe_run"]
-    words += ["--epochs", 2, "--workers", workers, "--max-steps", steps, "--max-val", 1, "--device", device.type]
+    words += ["--epochs", epochs, "--batch", batch_size, "--workers", workers, "--max-steps", steps, "--max-val", 1]
+    words += ["--device", device.type]
     ran = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
     if ran.returncode:
         return {**found, "own_script": ran.stderr[-1500:]}
-    epochs = json.loads((work / "recipe_run/result.json").read_text())["epochs"]
-    rates = [epoch["steps"] * 8 / max(epoch["train_s"], 0.01) for epoch in epochs]
+    trained = json.loads((work / "recipe_run/result.json").read_text())["epochs"]
+    rates = [epoch["steps"] * batch_size / max(epoch["train_s"], 0.01) for epoch in trained]
     return {**found, "workers": workers, "epochs_slices_s": rates, "slices_s": max(rates)}
 
 
