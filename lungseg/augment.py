@@ -30,6 +30,8 @@ class Augment(Protocol):
     Attributes:
         on_device: whether it is quickest on whole batches where the network is (``torch``); the others work a slice at
             a time on the CPU, so the loader's workers should call them.
+
+    An engine that has ``takes_stored = True`` is also given what is stored, ``float16`` images and ``uint8`` masks.
     """
 
     on_device: bool

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from .augment import REFERENCE_SIZE, checked
+from .augment_cpu import LEAST_EXPONENT, Move, Nodes, move
 from .augment_intensity import change_intensity, changes_intensity
 from .config import AIR, AugmentConfig
 from .errors import UsageError
 from .randomness import DeviceRandom, SampleRandom
-from .window import cut, window_starts
+from .window import COARSE, cut, window_starts
 
 Random = SampleRandom | DeviceRandom
 _STREAMS = ("transform", "elastic", "mirror", "window")  # of random numbers
-_COARSE = 2  # every second pixel of a mask tells well enough where the tumour is
 _STRIDE = 4.0  # distance of the noise nodes, reference pixels; never more than the smallest smoothness
 _REACH = 3.0  # the Gaussian is cut at this many standard deviations beyond the edges of the slice
 
@@ -64,9 +64,15 @@ class TorchAugment:
     """
 
     on_device = True
+    takes_stored = True
 
     def __init__(self, config: AugmentConfig | None = None, *, compiled: bool = False) -> None:
         self.config = checked(config or AugmentConfig())
+        low, high = self.config.elastic_smoothness
+        stride = min(_STRIDE, low)
+        reach = REFERENCE_SIZE / 2 + _REACH * high
+        self._nodes = Nodes(math.ceil(reach / stride), stride, REFERENCE_SIZE)
+        self._weight = math.sqrt(stride / (2.0 * math.pi))  # over s: what gives the right variance, see _spread
         # Not on a CPU: what torch 2.13 makes of the stacked matrices there writes past their end.
         self._compiled = torch.compile(self._from_tensors, dynamic=False) if compiled else None
         self._shape: torch.Size | None = None
@@ -85,9 +91,12 @@ class TorchAugment:
         self._shape = self._shape or image.shape
         # Positions need float32: bfloat16 has 8 bits, which is whole pixels in a slice of 256.
         with torch.autocast(image.device.type, enabled=False):
+            if image.device.type == "cpu":
+                moves, window = self._moves(generator), self.config.window
+                image, mask = move(image, mask, moves, self._nodes, generator, window)
             # Another shape, as that of an epoch's last batch, would be compiled anew.
-            if self._compiled is None or image.device.type != "cuda" or image.shape != self._shape:
-                image, mask = self._moved(image, mask, generator)
+            elif self._compiled is None or image.device.type != "cuda" or image.shape != self._shape:
+                image, mask = self.batched(image, mask, generator)
             else:
                 starts = self._starts_of(generator, image.device)
                 image, mask = self._compiled(image, mask, generator.indices.to(image.device), starts)
@@ -104,20 +113,39 @@ class TorchAugment:
 
     def _from_tensors(self, image: Tensor, mask: Tensor, indices: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         named = dict(zip(_STREAMS, starts.unbind(), strict=True))
-        return self._moved(image, mask, DeviceRandom(indices, named))
+        return self.batched(image, mask, DeviceRandom(indices, named))
 
-    def _moved(self, image: Tensor, mask: Tensor, generator: Random) -> tuple[Tensor, Tensor]:
-        size = image.shape[-1]
-        drawn = self.draw(generator, image.device)
-        positions = self.positions(drawn, generator, size)
+    def batched(self, image: Tensor, mask: Tensor, generator: Random) -> tuple[Tensor, Tensor]:
+        """Everything but grey levels, on the whole batch at once; for a CPU, :func:`augment_cpu.move` is quicker."""
+        image, mask, size = image.float(), mask.float(), image.shape[-1]
+        positions = self.positions(self.draw(generator, image.device), generator, size)
         if self.config.mirror:
-            mirrored = generator.uniform("mirror", 1, image.device) < self.config.mirror
-            positions[..., 0] *= torch.where(mirrored, -1.0, 1.0)[:, :, None]  # to the mirror image of each place
+            sides = self._sides(generator, image.device)[:, None, None]
+            positions[..., 0] *= sides  # to the mirror image of each place
         window = self.config.window
         if 0 < window < size:  # only what is seen is worked out
-            coarse = _nearest(mask, positions[:, ::_COARSE, ::_COARSE])
+            coarse = _nearest(mask, positions[:, ::COARSE, ::COARSE])
             positions = cut(positions, window_starts(coarse, generator, size, window), window)
         return sample(image, mask, positions)
+
+    def _moves(self, generator: SampleRandom) -> list[Move]:
+        """What is drawn as plain numbers, which on a CPU cost less than tensors of a few."""
+        drawn, unit = self.draw(generator, "cpu"), 2.0 / REFERENCE_SIZE
+        sides = self._sides(generator, "cpu").tolist() if self.config.mirror else [1.0] * len(generator)
+        moves = []
+        for side, scale, angle, shift_x, shift_y, strength, smoothness in zip(
+            sides, *(values.tolist() for values in vars(drawn).values()), strict=True
+        ):
+            cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+            inverse = (side * cos, side * sin, -sin, cos)
+            strength *= unit * (self._weight / smoothness) ** 2
+            moves.append(Move(inverse, (2.0 * shift_x, 2.0 * shift_y), strength, smoothness))
+        return moves
+
+    def _sides(self, generator: Random, device: torch.device | str) -> Tensor:
+        """-1 for samples that are mirrored, else 1: ``float32 [B]``."""
+        mirrored = generator.uniform("mirror", 1, device)[:, 0] < self.config.mirror
+        return torch.where(mirrored, -1.0, 1.0)
 
     def draw(self, generator: Random, device: torch.device | str | None = None) -> Transform:
         """The parameters of each sample, uniform in their ranges."""
@@ -156,16 +184,9 @@ class TorchAugment:
         moved += columns[:, None] + rows.transpose(1, 2)[..., None]
         return moved.transpose(2, 3)
 
-    def _nodes(self, device: torch.device) -> Tensor:
-        """Places of the noise along one axis, reference pixels from the slice's centre: ``float32 [K]``."""
-        low, high = self.config.elastic_smoothness
-        stride = min(_STRIDE, low)
-        half = math.ceil((REFERENCE_SIZE / 2 + _REACH * high) / stride)
-        return torch.arange(-half, half + 1, device=device) * stride
-
     def _noise(self, drawn: Transform, generator: Random) -> Tensor:
         """Strength times noise in units of positions: ``float32 [B, 2, K, K]`` for x and y."""
-        count = len(self._nodes(drawn.strength.device))
+        count = len(self._nodes)
         noise = generator.uniform("elastic", 2 * count * count, drawn.strength.device) * 2.0 - 1.0
         in_positions = drawn.strength * (2.0 / REFERENCE_SIZE)
         return noise.view(-1, 2, count, count) * in_positions[:, None, None, None]
@@ -176,14 +197,13 @@ class TorchAugment:
         Smoothing noise of variance v, one number a pixel, by a Gaussian of standard deviation s along one axis gives
         the variance v * sum(g^2) = v / (2 s sqrt(pi)), and a correlation of exp(-d^2 / (4 s^2)) at distance d.  Nodes
         at a stride of up to s give the same correlation to better than 0.1 % (the Gaussian's spectrum ends before they
-        alias), and the same variance when the squares of each row sum to 1 / (2 s sqrt(pi)).
+        alias), and the same variance when the squares of each row sum to 1 / (2 s sqrt(pi)).  Those of
+        exp(-d^2 / 2 s^2) at nodes t apart sum to s sqrt(pi) / t, to better than 0.02 % for t up to s (Poisson's
+        summation formula), which is where ``_weight`` comes from.
         """
-        distance = axis[:, None] * (REFERENCE_SIZE / 2) - self._nodes(axis.device)
+        distance = axis[:, None] * (REFERENCE_SIZE / 2) - self._nodes.places(axis.device)
         exponent = -(distance**2) / (2.0 * smoothness[:, None, None] ** 2)
-        # exp(-30) is nothing here, while subnormal numbers would slow a CPU's matrix products down tenfold.
-        weights = torch.exp(exponent.clamp_(min=-30.0))
-        variance = 1.0 / (2.0 * smoothness[:, None, None] * math.sqrt(math.pi))
-        return weights * torch.sqrt(variance / weights.square().sum(2, keepdim=True))
+        return torch.exp(exponent.clamp_(min=LEAST_EXPONENT)) * (self._weight / smoothness)[:, None, None]
 
 
 def sample(image: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

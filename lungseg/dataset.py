@@ -6,7 +6,8 @@ number of slices: ``index % len(dataset)`` is the slice, and ``sampler`` says wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,21 @@ from .augment import Augment
 from .case_record import image_name, mask_name
 from .errors import LungsegError, UsageError
 from .manifest import Manifest
+from .memory import Room
 from .progress import progress
 from .randomness import SampleRandom
 from .sampler import TumourSampler, sampler_weights
-from .slice_file import mask_path, read_slice
+from .slice_file import read_slice
+
+
+class _Rooms(threading.local):
+    """Where a thread reads a slice's file to."""
+
+    def __init__(self) -> None:
+        self.room = Room()
+
+
+_ROOMS = _Rooms()
 
 
 class LungDataset(Dataset[tuple[Tensor, ...]]):
@@ -131,34 +143,38 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
         return self.manifest.root / self.cases[self.case_index[index]] / image_name(int(self.slice_index[index]))
 
     def _gather(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and masks of a batch; as they are stored where the augmentation takes them so, else ``float32``."""
         if self._stored is not None:
             stored_images, stored_masks = self._stored
             slices = slices.to(stored_images.device)
-            return stored_images[slices].float(), stored_masks[slices].float()
-        images = torch.empty(len(slices), 1, self.size, self.size)
-        masks = torch.zeros_like(images)
-        for k, index in enumerate(slices.tolist()):
-            self._read_into(index, images[k, 0], masks[k, 0])
-        return images, masks
+            images, masks = stored_images[slices], stored_masks[slices]
+        else:
+            images, masks = self._read(len(slices), slices.tolist())
+        if getattr(self.augment, "takes_stored", False):
+            return images, masks
+        return images.float(), masks.float()
 
     def _load(self) -> tuple[Tensor, Tensor]:
-        images = torch.empty(len(self), 1, self.size, self.size, dtype=torch.float16)
-        masks = torch.zeros(len(self), 1, self.size, self.size, dtype=torch.uint8)
-        for index in progress(range(len(self)), what="read slices", unit="slice"):
-            self._read_into(index, images[index, 0], masks[index, 0])
+        return self._read(len(self), progress(range(len(self)), what="read slices", unit="slice"))
+
+    def _read(self, count: int, slices: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """Images ``float16`` and masks ``uint8``, both ``[count, 1, size, size]``, from their files."""
+        images = torch.empty(count, 1, self.size, self.size, dtype=torch.float16)
+        masks = torch.zeros(count, 1, self.size, self.size, dtype=torch.uint8)
+        for image, mask, index in zip(images.numpy()[:, 0], masks.numpy()[:, 0], slices, strict=True):
+            self._read_into(index, image, mask)
         return images, masks
 
-    def _read_into(self, index: int, image: Tensor, mask: Tensor) -> None:
+    def _read_into(self, index: int, image: np.ndarray, mask: np.ndarray) -> None:
         """Read the files of one slice; the mask stays as it is where there is no label."""
         case, z = self.cases[self.case_index[index]], int(self.slice_index[index])
         record = self.manifest.cases[case]
-        path = self.image_path(index)
+        wanted = [(image_name(z), image), (mask_name(z), mask)][: 1 + record.labelled]
         try:
-            digest = record.hashes[image_name(z)] if self.check else None
-            image.copy_(torch.from_numpy(read_slice(path, np.float16, self.size, digest)))
-            if record.labelled:
-                digest = record.hashes[mask_name(z)] if self.check else None
-                mask.copy_(torch.from_numpy(read_slice(mask_path(path), np.uint8, self.size, digest)))
+            for name, array in wanted:
+                path = f"{self.manifest.root}/{case}/{name}"  # a Path costs more than its file's hash
+                digest = record.hashes[name] if self.check else None
+                array[...] = read_slice(path, array.dtype.type, self.size, digest, _ROOMS.room)
         except LungsegError as error:
             raise type(error)(replace(error.problem, case=case), error.stage) from error
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +51,27 @@ class SampleRandom:
             ``float32 [B, count]``, multiples of 2^-24.
         """
         indices = self.indices if device is None else self.indices.to(device)
-        return _uniform(indices, self.start(stream), count)
+        if indices.device.type != "cpu":
+            return _uniform(indices, self.start(stream), count)
+        numbers, rooms = np.empty((len(self), count), np.float32), np.empty((2, count), np.uint64)
+        for row, key in zip(numbers, self._keys(stream), strict=True):
+            _fill(row, key, rooms)
+        return torch.from_numpy(numbers)
+
+    def uniform_each(self, stream: str, count: int) -> Iterator[Tensor]:
+        """:meth:`uniform` of one sample after the other, on the CPU, each in the memory of the one before.
+
+        Yields:
+            ``float32 [count]``.
+        """
+        numbers, rooms = np.empty(count, np.float32), np.empty((2, count), np.uint64)
+        for key in self._keys(stream):
+            _fill(numbers, key, rooms)
+            yield torch.from_numpy(numbers)
+
+    def sample(self, k: int) -> SampleRandom:
+        """The random numbers of sample ``k`` of the batch alone."""
+        return SampleRandom(self.seed, self.epoch, self.indices[k : k + 1])
 
     def seeds(self, stream: str = "seeds") -> list[int]:
         """One seed a sample in [0, 2^31), for an engine that brings its own generator."""
@@ -62,6 +83,14 @@ class SampleRandom:
     def start(self, stream: str) -> int:
         """What the hashes of a stream begin with, the same for all samples: 64 bits as a signed integer."""
         return _start(self.seed, self.epoch, stream)
+
+    def _keys(self, stream: str) -> np.ndarray:
+        """What the hashes of each sample begin with, ``uint64 [B]``."""
+        indices = self.indices.cpu().numpy().view(np.uint64)
+        key = indices * np.uint64(_GOLDEN) + np.uint64(self.start(stream) & _WORD)
+        for bits, factor in ((30, _MIX_1), (27, _MIX_2)):
+            key = (key ^ (key >> np.uint64(bits))) * np.uint64(factor)
+        return key ^ (key >> np.uint64(31))
 
 
 class DeviceRandom:
@@ -113,6 +142,31 @@ def _uniform(indices: Tensor, start: int | Tensor, count: int) -> Tensor:
     counter = torch.arange(1, count + 1, dtype=torch.int64, device=indices.device) * _signed(_GOLDEN)
     # The 24 highest bits fit a float32 without rounding, so 1.0 can not come out.
     return _shift(_mix(key[:, None] + counter), 40).to(torch.float32) * 2.0**-24
+
+
+def _fill(numbers: np.ndarray, key: np.uint64, rooms: np.ndarray) -> None:
+    """The numbers of one sample as :func:`_uniform` has them, in place: on a CPU, new arrays cost more than the hash.
+
+    Args:
+        numbers: ``float32 [count]`` to fill.
+        key: what its hashes begin with.
+        rooms: ``uint64 [2, count]`` to work in.
+    """
+    value, spare = rooms
+    np.add(_counters(len(numbers)), key, out=value)
+    for bits, factor in ((30, _MIX_1), (27, _MIX_2)):
+        np.right_shift(value, bits, out=spare)
+        np.bitwise_xor(value, spare, out=value)
+        np.multiply(value, np.uint64(factor), out=value)
+    # The last step of the hash leaves the 31 highest bits as they are, and 24 are kept.
+    np.right_shift(value, 40, out=value)
+    np.multiply(value.view(np.int64), np.float32(2.0**-24), out=numbers, casting="unsafe")
+
+
+@functools.lru_cache(maxsize=8)
+def _counters(count: int) -> np.ndarray:
+    """1 to ``count`` times the increment of SplitMix64, ``uint64 [count]``."""
+    return np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
 
 
 def _mix_int(value: int) -> int:

@@ -20,6 +20,14 @@ import numpy as np
 from .files import TEMPORARY_PREFIX, digest, machine_error
 
 
+def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """What an ``.npy`` file of this shape and type begins with."""
+    start = io.BytesIO()
+    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(start, fields)
+    return start.getvalue()
+
+
 class NpyFile:
     """The bytes of an ``.npy`` file, made once and filled again for every array of the same kind.
 
@@ -33,10 +41,7 @@ class NpyFile:
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-        start = io.BytesIO()
-        fields = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(start, fields)
-        self.header = start.getvalue()
+        self.header = npy_header(shape, np.dtype(dtype))
         self.data = bytearray(len(self.header) + math.prod(shape) * np.dtype(dtype).itemsize)
         self.data[: len(self.header)] = self.header
         self.array = np.frombuffer(self.data, dtype, offset=len(self.header)).reshape(shape)

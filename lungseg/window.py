@@ -15,6 +15,7 @@ from .randomness import DeviceRandom, SampleRandom
 # A tumour pixel lies at most this share of the window from its centre along each axis: the tumour is seen at all
 # places of the window, but for its rim, where most of it would be cut off.
 REACH = 0.4
+COARSE = 2  # every second pixel of a mask tells well enough where the tumour is
 
 
 def window_starts(mask: Tensor, generator: SampleRandom | DeviceRandom, size: int, side: int) -> Tensor:

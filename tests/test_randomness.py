@@ -68,6 +68,18 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     assert SampleRandom(3, 5, [4, 9, 2]).seeds()[1:2] == SampleRandom(3, 5, [9]).seeds()
 
 
+def test_numpy_gives_the_bits_that_torch_gives_on_a_gpu() -> None:
+    numbers = SampleRandom(3, -5, [4, 9, -2])
+    expected = randomness._uniform(numbers.indices, numbers.start("a"), 1000)
+    assert torch.equal(numbers.uniform("a", 1000), expected)
+
+
+def test_one_after_the_other_as_all_at_once() -> None:
+    numbers = SampleRandom(3, 5, [4, 9, 2])
+    assert torch.equal(torch.stack([one.clone() for one in numbers.uniform_each("a", 7)]), numbers.uniform("a", 7))
+    assert torch.equal(numbers.sample(1).uniform("a", 7), numbers.uniform("a", 7)[1:2])
+
+
 def test_torchs_own_generator_is_not_touched() -> None:
     before = torch.get_rng_state()
     SampleRandom(0, 0, [0, 1]).uniform("a", 10)
