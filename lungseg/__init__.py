@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .nifti import read_scan as read_scan
     from .predict import predict as predict
     from .preprocess import preprocess as preprocess
+    from .reproduce import reproduce as reproduce
     from .sample import write_sample as write_sample
     from .score import score as score
     from .splits import k_fold as k_fold
@@ -60,6 +61,7 @@ _HOME = {
     "read_label": "nifti",
     "read_scan": "nifti",
     "sampler_weights": "dataset",
+    "reproduce": "reproduce",
     "score": "score",
     "train": "train",
     "verify": "verify",

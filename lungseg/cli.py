@@ -219,6 +219,28 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--every", type=_count(1), metavar="N", help="show every Nth slice (as many as make 100 frames)")
     sub.add_argument("--fps", type=_positive, default=10.0, metavar="N", help="frames a second (10)")
 
+    sub = command("reproduce", _reproduce, "from nothing to the whole table on Task06_Lung, beside published figures")
+    sub.add_argument("out", metavar="OUT")
+    sub.add_argument(
+        "--plan", action="store_true", help="only say what it would do, how long it takes and what it needs"
+    )
+    sub.add_argument(
+        "--source", default="aws", help="as for download, or a tree in Task06_Lung's layout that is there already (aws)"
+    )
+    sub.add_argument("--sha256", help="as for download")
+    sub.add_argument("--recipe", choices=sorted(RECIPES), default="strong", help="how each fold is trained (strong)")
+    sub.add_argument("--epochs", type=_count(1))
+    sub.add_argument(
+        "--max-minutes", type=_positive, help="end each fold's training in time, with the schedule finished"
+    )
+    sub.add_argument("--folds", default="all", metavar="all|0,1,...", help="which to train now (all)")
+    sub.add_argument("--splits", metavar="FILE", help="a splits_final.json (nnU-Net's own folds of all patients)")
+    sub.add_argument("--device", default="auto", help="as for crossval (auto: all GPUs)")
+    sub.add_argument("--size", type=_count(8), default=256, help="rows and columns of a slice (256)")
+    sub.add_argument("--skip-slices", default="30", metavar="N", help="as for preprocess (30)")
+    _slice_sets(sub, default=False)
+    _workers(sub)
+
     sub = command("demo", _demo, "the whole pipeline on the sample")
     sub.add_argument("out", metavar="OUT", nargs="?", default="demo")
     return parser
@@ -396,6 +418,31 @@ def _animate(args: argparse.Namespace) -> int:
     )
     print(printable(out))
     return 0
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    options: dict[str, Any] = {
+        "source": args.source,
+        "recipe": args.recipe,
+        "epochs": args.epochs,
+        "max_minutes": args.max_minutes,
+        "folds": args.folds,
+        "splits": args.splits,
+        "device": args.device,
+        "size": args.size,
+        "skip_slices": args.skip_slices,
+        "workers": args.workers,
+    }
+    if args.plan:
+        from .reproduce_plan import plan_reproduction
+
+        print(plan_reproduction(args.out, **options))
+        return 0
+    from .reproduce import reproduce
+
+    result = reproduce(args.out, sha256=args.sha256, slice_sets=args.slice_sets, **options)
+    print(result)
+    return result.exit_code
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ ALLOWED = {
     "tests/test_slice_file.py": {"np.load with allow_pickle"},
 }
 COMMANDS = ("sample", "download", "verify", "preprocess", "train", "crossval", "evaluate", "score", "predict", "export",
-            "animate", "demo")  # fmt: skip
+            "animate", "reproduce", "demo")  # fmt: skip
 
 
 def tracked_files() -> list[Path]:

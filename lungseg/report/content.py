@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lungseg.published import Against
+
 from .findings import Findings
 
 FAILED_BELOW = 0.5  # Dice under which an outline is said to have failed: less than half of the two is common
@@ -146,6 +148,8 @@ class Report:
         calibration: of the probabilities.
         settings: what the run was, as (name, value), for the foot of the page.
         notes: sentences of whoever made the report, such as a comparison with another run.
+        against: the same patients by published methods; the first setting of ours is the one that the page shows.
+        against_notes: whose figures these are, and what they can not mean.
     """
 
     title: str
@@ -161,6 +165,8 @@ class Report:
     calibration: Calibration | None = None
     settings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    against: tuple[Against, ...] = ()
+    against_notes: tuple[str, ...] = ()
 
     @property
     def worst_first(self) -> tuple[Patient, ...]:

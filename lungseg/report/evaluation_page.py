@@ -11,6 +11,7 @@ from lungseg.errors import printable
 from lungseg.files import make_folder
 from lungseg.lesions import RULE
 
+from .against import published_section
 from .case_file import file_name, read_case
 from .content import FAILED_BELOW, Patient, Report
 from .page import ViewedCase, write_page
@@ -24,6 +25,7 @@ MOST_BYTES = 25_000_000
 _TEXT_BYTES = 1_000_000  # of the page without slices: scripts, plots, key images, table
 _MOST_CARDS = 12
 _SECTIONS = (
+    ("against", "Published methods"),
     ("failed", "Failures"),
     ("look", "Slices"),
     ("patients", "All patients"),
@@ -137,7 +139,9 @@ def _values(
         for patient in viewed
     ]
     columns, rows = _table(report, patients, why)
-    sections = [part for part in _SECTIONS if part[0] != "look" or cases]
+    published = published_section(report)
+    missing = {name for name, there in (("look", cases), ("against", published)) if not there}
+    sections = [part for part in _SECTIONS if part[0] not in missing]
     return {
         "title": f"lungseg: {printable(report.title)}",
         "heading": "How well does the network outline lung tumours?",
@@ -149,6 +153,7 @@ def _values(
         "summary": summary(report),
         "tiles": tiles,
         "notes": report.notes,
+        "published": published,
         "failed_title": count(len(failed), "patient") + " failed, and why" if failed else "None failed; the worst were",
         "failed_rule": f"Failed means: the tumour was missed altogether, or Dice is under {FAILED_BELOW}. Worst first.",
         "cards": cards,

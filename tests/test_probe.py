@@ -1,0 +1,37 @@
+"""The probe leaves no trace, takes the recipe that it is given, and counts what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lungseg.config import AugmentConfig, UNetConfig
+from lungseg.errors import UsageError
+from lungseg.probe import probe
+from lungseg.unet import UNet, parameter_count
+
+from .training import TINY
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("augment", ["torch", "none"])
+def test_a_recipe_is_tried_and_the_process_left_as_it_was(augment: str) -> None:
+    recipe = TINY.but(augment=augment, augmentation=AugmentConfig(window=16))
+    parameters = parameter_count(UNet(recipe.unet))
+    state, grads = torch.random.get_rng_state(), torch.is_grad_enabled()
+    rates = probe(recipe, "cpu", size=32, seconds=0.0)
+    assert rates.train_s > 0 and rates.forward_s > 0 and rates.gpu_bytes == 0 and rates.device == "cpu"
+    assert rates.parameters == parameters
+    assert torch.equal(torch.random.get_rng_state(), state) and torch.is_grad_enabled() == grads
+
+
+def test_a_larger_network_takes_longer() -> None:
+    small = probe(TINY, "cpu", size=64, seconds=0.05)
+    large = probe(TINY.but(unet=UNetConfig(widths=(64, 128))), "cpu", size=64, seconds=0.05)
+    assert large.train_s > small.train_s and large.forward_s > small.forward_s
+
+
+def test_a_device_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="no such device"):
+        probe(TINY, "tpu")
