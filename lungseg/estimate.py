@@ -154,7 +154,9 @@ def _fetching(work: Workload) -> list[Step]:
 
 
 def _training_words(recipe: Recipe, folds: int, one: float, rates: NetworkRates, *, limited: bool) -> str:
-    how = "the limit of time" if limited else f"{recipe.epochs} epochs"
+    if not folds:
+        return "done"
+    how = "the limit of time" if limited else f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
     step_ms = 1000 * rates.train_s
     speed = f"{step_ms:.{0 if step_ms > 20 else 1}f} ms a step of {recipe.batch_size}, measured here on {rates.device}"
     return f"{folds} x {duration(one)}, {how} of recipe {recipe.name}; {speed}"
