@@ -1,6 +1,7 @@
-"""What reading, slicing, scoring and predicting cost besides the network, by voxels: into results/rates.json.
+"""What reading, slicing, scoring and predicting cost besides the network: results/rates.json and docs/reproduce.md.
 
-    python benchmarks/rates.py VOLUMES WORK
+    python benchmarks/rates.py VOLUMES WORK     measures and writes both
+    python benchmarks/rates.py write            writes the table from the figures that are there
 
 ``VOLUMES`` is a tree in Task06_Lung's layout with whole scans, labelled ones and at least one without a label.  In
 ``WORK`` they are preprocessed and two folds trained for a moment.  The clock is the CPU time of this process with one
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import cv2
@@ -33,6 +35,8 @@ from lungseg.verify import verify
 from lungseg.workload import workload_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rates.json"
+DOCS = RESULTS.parents[2] / "docs" / "reproduce.md"
+NAMES = {"verify_s": "verify", "preprocess_s": "preprocess", "score_s": "score and report", "predict_s": "predict"}
 SPOT, EVERY = 12, 8
 
 
@@ -85,9 +89,28 @@ def measure(volumes: Path, work: Path) -> dict[str, object]:
     }
 
 
+def write_docs(found: dict[str, Any]) -> None:
+    """The table of ``docs/reproduce.md``, between its marks."""
+    start, end = "<!-- figures: rates -->\n", "<!-- end: rates -->"
+    before, _, rest = DOCS.read_text(encoding="utf-8").partition(start)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        raise SystemExit(f"{DOCS.name} has no place for the figures")
+    rows = "".join(f"| {name} | {found[key]} |\n" for key, name in NAMES.items())
+    facts = found["machine"]
+    said = (
+        f"Measured {found['date']} on {facts['cores']} cores of {facts['cpu']}, torch {facts['torch']}, by "
+        f"`benchmarks/rates.py`, on {found['what']}; the network left out.\n"
+    )
+    head = "| for a million voxels of a scan | CPU seconds of one core |\n| --- | --- |\n"
+    DOCS.write_text(f"{before}{start}{head}{rows}\n{said}{end}{after}", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 3 and sys.argv[1:] != ["write"]:
         sys.exit(__doc__)
-    found = measure(Path(sys.argv[1]), Path(sys.argv[2]))
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1))
+    if len(sys.argv) == 3:
+        content = json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2])), indent=1)
+        RESULTS.write_text(content + "\n", encoding="utf-8")
+        print(content)
+    write_docs(json.loads(RESULTS.read_text(encoding="utf-8")))

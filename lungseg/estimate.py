@@ -22,7 +22,7 @@ LINE_BYTES_S = 10e6  # of the network, which nobody can know: only what it would
 _TRAINING, _READING = 1 << 30, 150 << 20
 _READ_BYTES, _SCORE_BYTES = 3, 8
 _SLICE_BYTES, _MASK_BYTES = 2, 1  # of a pixel of a preprocessed slice and of its mask
-_CHECKPOINTS = 2 * 3 * 4  # best and last, each weight with two moments, float32
+_CHECKPOINTS = 2 * 4 * 4  # best and last, each weight with two moments and perhaps an average, float32
 _CASE_BYTES = 3 << 20  # of a labelled patient: map of probabilities, pictures of two pages, record
 
 

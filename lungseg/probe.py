@@ -29,8 +29,8 @@ class NetworkRates:
 
     Args:
         device: its name.
-        train_s: seconds of a training step of one batch: augmentation, forward, backward, optimizer.
-        forward_s: seconds a slice, of the network in use.
+        train_s: seconds of a training step of one batch: augmentation, forward, backward, optimizer, averaging.
+        forward_s: seconds a slice, of the network in use, with its mirror image where the recipe asks for it.
         parameters: trainable values.
         gpu_bytes: memory of the GPU that was taken at most; 0 where there is none.
     """
@@ -81,21 +81,24 @@ def _training(module: LungSegmenter, recipe: Recipe, device: torch.device, size:
     numbers = iter(range(1 << 30))
 
     def step() -> None:
-        batch = (image, mask)
+        batch, number = (image, mask), next(numbers)
         if engine is not None:
-            batch = engine(image, mask, SampleRandom(recipe.seed, next(numbers), index))
+            batch = engine(image, mask, SampleRandom(recipe.seed, number, index))
         with autocast(device, recipe.precision):
             loss, _ = module.model_step((batch[0].to(device), batch[1].to(device), index))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if module.averaged is not None:
+            module.averaged.update(module.net, number)
 
     return _clocked(step, device, seconds)
 
 
 def _forward(module: LungSegmenter, recipe: Recipe, device: torch.device, size: int, seconds: float) -> float:
     many = SLICES_AT_A_TIME[device.type]
-    segmenter = Segmenter(module.net.eval(), device, many, PreprocessConfig(size=size), {}, recipe.precision)
+    settings = PreprocessConfig(size=size)
+    segmenter = Segmenter(module.kept.eval(), device, many, settings, {}, recipe.precision, recipe.test_mirror)
     slices = [np.random.default_rng(number).random((size, size)).astype(np.float16) for number in range(many)]
     return _clocked(lambda: list(segmenter.probabilities(slices)), device, seconds) / many
 

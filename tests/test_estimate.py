@@ -59,7 +59,7 @@ def test_the_line_is_nobodys_to_know_and_disk_holds_the_archive_twice() -> None:
 def test_disk_and_memory_grow_with_slices_and_the_gpu_is_told_where_there_is_one() -> None:
     options = {"n_folds": 5, "folds": 5, "size": 256}
     cost = estimate(WORK, RECIPE, RATES, **options)
-    assert cost.disk_bytes == 256 * 256 * (3 * 1000 + 2 * 200) + 5 * 24 * 1000 + 10 * (3 << 20)
+    assert cost.disk_bytes == 256 * 256 * (3 * 1000 + 2 * 200) + 5 * 32 * 1000 + 10 * (3 << 20)
     assert cost.memory_bytes == (1 << 30) + 800 * 256 * 256 * 3 and cost.gpu_bytes == 0
     on_gpu = NetworkRates("cuda:0", 0.01, 0.001, 1000, gpu_bytes=5 << 30)
     cost = estimate(WORK, RECIPE, on_gpu, **options)

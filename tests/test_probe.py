@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lungseg.config import AugmentConfig, UNetConfig
+from lungseg.config import RECIPES, AugmentConfig, UNetConfig
 from lungseg.errors import UsageError
 from lungseg.probe import probe
 from lungseg.unet import UNet, parameter_count
@@ -24,6 +24,17 @@ def test_a_recipe_is_tried_and_the_process_left_as_it_was(augment: str) -> None:
     assert rates.train_s > 0 and rates.forward_s > 0 and rates.gpu_bytes == 0 and rates.device == "cpu"
     assert rates.parameters == parameters
     assert torch.equal(torch.random.get_rng_state(), state) and torch.is_grad_enabled() == grads
+
+
+def test_every_recipe_can_be_tried() -> None:
+    for recipe in RECIPES.values():
+        rates = probe(recipe.but(batch_size=1), "cpu", size=64, seconds=0.0)
+        assert rates.train_s > 0 and rates.forward_s > 0, recipe.name
+
+
+def test_a_mirror_image_in_prediction_costs_as_much_again() -> None:
+    one, both = (probe(TINY.but(test_mirror=mirror), "cpu", size=96, seconds=0.2) for mirror in (False, True))
+    assert both.forward_s > 1.2 * one.forward_s
 
 
 def test_a_larger_network_takes_longer() -> None:
