@@ -18,9 +18,9 @@ NNUNET_STEPS = 250  # training steps of an epoch, nnU-Net v2's default
 def write() -> None:
     """Put every table between its markers, and draw the plot again."""
     cpu, gpu, accuracy = (_results(name) for name in ("cpu", "gpu", "accuracy_gpu"))
-    _between(HERE / "README.md", "cpu", cpu_table(cpu))
-    _between(HERE / "README.md", "gpu", gpu_table(gpu, accuracy))
-    _between(HERE.parent / "README.md", "speed", short_table(cpu, gpu))
+    between(HERE / "README.md", "cpu", cpu_table(cpu))
+    between(HERE / "README.md", "gpu", gpu_table(gpu, accuracy))
+    between(HERE.parent / "README.md", "speed", short_table(cpu, gpu))
     if "growth" in cpu.get("rows", {}):
         plot(cpu["rows"]["growth"])
 
@@ -252,7 +252,7 @@ def _results(name: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _between(path: Path, name: str, content: str) -> None:
+def between(path: Path, name: str, content: str) -> None:
     start, end = f"<!-- figures: {name} -->\n", f"<!-- end: {name} -->"
     before, found, rest = path.read_text("utf-8").partition(start)
     _, ended, after = rest.partition(end)
