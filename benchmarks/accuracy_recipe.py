@@ -64,7 +64,7 @@ def run(
         {"prepare": prepared - started, "train": trained - prepared, "predict": 0.0, "total": trained - started,
          "scoring": predicted - trained},
         {},
-        {"epochs": epochs, "batch": 8, "workers": workers, "max_steps": steps, "weights": f"epoch={epochs - 1}.ckpt",
+        {"epochs": epochs, "batch_size": 8, "workers": workers, "max_steps": steps, "weights": f"epoch={epochs - 1}.ckpt",
          "mask": "p > 0.5", "soft_dice_pooled": result["val_soft_dice_pooled"], "label_scan_s": result["label_scan_s"],
          "epoch_s": [round(epoch["train_s"] + epoch["val_s"], 2) for epoch in result["epochs"]],
          "largest_difference_from_its_own_dice": agreement},
