@@ -138,6 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("root", metavar="ROOT")
     sub.add_argument("--json", metavar="FILE", help="write the list as JSON as well")
     _workers(sub)
+    _cluster(sub)
 
     sub = command("preprocess", _preprocess, "cut scans into slices for training")
     sub.add_argument("root", metavar="ROOT")
@@ -152,6 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--rebuild", action="store_true", help="make everything again if OUT was made with other settings")
     _slice_sets(sub, default=None)
     _workers(sub)
+    _cluster(sub)
 
     sub = command("train", _train, "train a network on slices")
     sub.add_argument("processed", metavar="PROCESSED")
@@ -189,6 +191,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--csv", metavar="FILE")
     _slice_sets(sub, default=False)
     _workers(sub)
+    _cluster(sub)
 
     sub = command("predict", _predict, "segment a scan, or a folder of scans into a folder")
     sub.add_argument("run", metavar="RUN", help="folder of a run, or exported weights (.safetensors)")
@@ -272,7 +275,7 @@ def _download(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from .verify import table, verify
 
-    verified = verify(args.root, workers=args.workers, json_file=args.json)
+    verified = verify(args.root, workers=args.workers, json_file=args.json, cluster=args.cluster)
     print(table(verified))
     return verified.exit_code
 
@@ -288,6 +291,7 @@ def _preprocess(args: argparse.Namespace) -> int:
         workers=args.workers,
         rebuild=args.rebuild,
         slice_sets=args.slice_sets,
+        cluster=args.cluster,
     )
     print(summary(done))
     return done.exit_code
@@ -372,6 +376,7 @@ def _score(args: argparse.Namespace) -> int:
         csv_file=args.csv,
         workers=args.workers,
         slice_sets=args.slice_sets,
+        cluster=args.cluster,
     )
     print(scores)
     return scores.exit_code
@@ -454,6 +459,11 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_count(1), metavar="N", help="processes (one for each core)")
+
+
+def _cluster(parser: argparse.ArgumentParser) -> None:
+    text = "Dask scheduler whose workers do it, such as tcp://host:8786 (docs/clusters.md)"
+    parser.add_argument("--cluster", metavar="ADDRESS", help=text)
 
 
 def _slice_sets(parser: argparse.ArgumentParser, default: bool | None) -> None:

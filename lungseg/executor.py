@@ -1,7 +1,8 @@
 """The seam that every per-scan stage goes through: a function of one case, an executor, outcomes as they come.
 
 On one machine the executor is a pool of processes, spawned, so that it works alike on Linux, macOS and Windows.
-Anything with the ``concurrent.futures`` interface can take its place.
+Anything with the ``concurrent.futures`` interface can take its place, such as the workers of a cluster
+(:mod:`lungseg.cluster`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ START_BYTES = 80 << 20
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class WorkerDied(Exception):
+    """What an executor answers with for a case that two of its workers died on."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,10 @@ def _as_they_come(
         }
     try:
         for future in as_completed(futures):
-            yield future.result()
+            try:
+                yield future.result()
+            except WorkerDied:
+                yield Outcome(futures[future], error=_died(futures[future]))
     except BaseException as error:
         if others is None or isinstance(error, Exception):
             for future in futures:
@@ -195,6 +203,9 @@ def _alone(function: Callable[[T], R], case: str, task: T) -> Outcome[R]:
         with _pool(1) as pool:
             return pool.submit(_attempt, function, case, task).result()
     except BrokenProcessPool:
-        mend = "Most often the memory ran out: use fewer --workers, or look at this scan by itself."
-        problem = Problem("worker-died", "the worker process died on this case, twice", case=case, mend=mend)
-        return Outcome(case, error=MachineError(problem))
+        return Outcome(case, error=_died(case))
+
+
+def _died(case: str) -> MachineError:
+    mend = "Most often the memory ran out: use fewer --workers, or look at this scan by itself."
+    return MachineError(Problem("worker-died", "the worker process died on this case, twice", case=case, mend=mend))

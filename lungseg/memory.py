@@ -9,9 +9,33 @@ import numpy as np
 from .errors import MachineError, Problem
 
 _WORTH_ASKING = 1 << 28  # bytes below which nobody asks: the answer takes longer than the use of it
+_bound: int | None = None
+
+
+def bound_memory(limit_bytes: int | None) -> None:
+    """Let this process hold no more than so many bytes, whatever is free; None or 0 for no bound of its own.
+
+    The worker of a cluster shares its machine: one that takes more than its part is killed.
+    """
+    global _bound
+    _bound = limit_bytes or None
 
 
 def available_memory() -> int:
+    """Memory that this process may take, bytes: what is free, within its bound if it has one (:func:`bound_memory`)."""
+    return _free() if _bound is None else max(0, min(_free(), _bound - _held()))
+
+
+def _held() -> int:
+    """Memory that this process holds, bytes; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def _free() -> int:
     """Memory that is free or can be freed at once, bytes; half of all memory where the system does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:

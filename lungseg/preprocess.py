@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .case_folder import remove_case, remove_stale, slice_case
 from .case_record import CASE_RECORD, CaseRecord
+from .cluster import cluster_executor
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, Problem, UsageError, all_failed, counted
 from .executor import gather, run_cases, worth_workers
@@ -20,6 +21,7 @@ from .nifti import read_label, read_scan
 from .pairs import check_pair, hu_warnings, same_scans
 from .preprocess_folder import clear_others, recorded_slice_sets, refuse_elsewhere, refuse_others
 from .progress import progress
+from .publish import new_case
 from .slicing import check_skip
 from .tree import Case, Tree, read_tree
 
@@ -60,6 +62,7 @@ class _Task:
     config: PreprocessConfig
     image_file: str
     label_file: str | None
+    shared: bool = False
 
 
 def preprocess(
@@ -71,6 +74,7 @@ def preprocess(
     workers: int | None = None,
     rebuild: bool = False,
     slice_sets: bool | None = None,
+    cluster: str | None = None,
 ) -> Preprocessed:
     """Cut every scan of a tree into slices that a network can be trained on.
 
@@ -88,6 +92,7 @@ def preprocess(
         rebuild: make everything again where ``out`` was made with other settings or from other cases.
         slice_sets: whether the stacks have gaps, because slices were chosen out of scans: evaluations of them then
             leave out distances, volumes and lesions; None is what ``out`` says already, or that they are whole scans.
+        cluster: address of a Dask scheduler whose workers do it, in place of processes here (``docs/clusters.md``).
 
     Raises:
         UsageError: an argument can not be meant, or ``out`` was made with other settings.
@@ -102,22 +107,17 @@ def preprocess(
     if out.is_dir() and not (out / LOCK_NAME).exists() and not rebuild:
         refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
     make_folder(out)
-    with folder_lock(out, stage=STAGE), _rooms_cleared():
+    with folder_lock(out, stage=STAGE), _rooms_cleared(), cluster_executor(cluster) as executor:
         if not rebuild:
             refuse_others(out, config, tree)
         # A finished slice set takes about 1.5 bytes a pixel more than nothing; packed scans about as much as that.
         sizes = {case.name: case.image.stat().st_size for case in tree.cases}
         missing = sum(bytes_ for name, bytes_ in sizes.items() if not (out / name / CASE_RECORD).exists())
         require_free_space(out, missing // 2, stage=STAGE)
-        tasks = {
-            case.name: _Task(
-                case, out, config, tree.relative(case.image), None if case.label is None else tree.relative(case.label)
-            )
-            for case in tree.cases
-        }
+        tasks = {case.name: _task(case, tree, out, config, shared=executor is not None) for case in tree.cases}
         workers = workers or worth_workers(sizes.values())
-        outcomes = progress(run_cases(_one_case, tasks, workers=workers), what="slicing", total=len(tasks))
-        done = gather(outcomes)
+        outcomes = run_cases(_one_case, tasks, workers=workers, executor=executor)
+        done = gather(progress(outcomes, what="slicing", total=len(tasks)))
         for case in set(tasks) - set(done.results):
             remove_case(out / case)
         records = {case: record for case, (record, _, _) in done.results.items()}
@@ -148,6 +148,11 @@ def _rooms_cleared() -> Iterator[None]:
         _ROOMS.label.clear()
 
 
+def _task(case: Case, tree: Tree, out: Path, config: PreprocessConfig, *, shared: bool) -> _Task:
+    label_file = None if case.label is None else tree.relative(case.label)
+    return _Task(case, out, config, tree.relative(case.image), label_file, shared)
+
+
 def _one_case(task: _Task) -> tuple[CaseRecord, bool, list[Problem]]:
     """Slice one case, unless it is there already; its record is written last."""
     folder = task.out / task.case.name
@@ -163,8 +168,9 @@ def _one_case(task: _Task) -> tuple[CaseRecord, bool, list[Problem]]:
     if there is not None:
         return there, True, [*_named(warned, task), *_tumour_warnings(there, task)]
     (folder / CASE_RECORD).unlink(missing_ok=True)
-    record = slice_case(folder, image, label, source, task.config, tuple(sorted(p.code for p in warned)))
-    write_json(folder / CASE_RECORD, {"settings": to_dict(task.config), "case": record.as_dict()}, durable=False)
+    with new_case(folder, shared=task.shared) as made:
+        record = slice_case(made, image, label, source, task.config, tuple(sorted(p.code for p in warned)))
+        write_json(made / CASE_RECORD, {"settings": to_dict(task.config), "case": record.as_dict()}, durable=False)
     return record, False, [*_named(warned, task), *_tumour_warnings(record, task)]
 
 

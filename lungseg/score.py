@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .case_score import CaseScore, score_case, write_csv
+from .cluster import cluster_executor
 from .errors import DataError, Problem, UsageError, all_failed
 from .executor import gather, run_cases
 from .files import check_record, write_json
@@ -52,6 +53,7 @@ def score(
     csv_file: str | Path | None = None,
     workers: int | None = None,
     slice_sets: bool = False,
+    cluster: str | None = None,
 ) -> Scores:
     """Measure masks against labels, on their own grid.
 
@@ -66,6 +68,7 @@ def score(
         csv_file: where to write them as CSV.
         workers: processes; None takes one for each core.
         slice_sets: whether the stacks have gaps, so that distances, volumes and lesions are left out.
+        cluster: address of a Dask scheduler whose workers do it, in place of processes here (``docs/clusters.md``).
 
     Raises:
         UsageError: a path is missing, or one is a file and the other a folder.
@@ -77,7 +80,9 @@ def score(
     pairs, problems = _pairs(Path(predictions), Path(labels))
     code = DataError.exit_code if any(problem.severity == "error" for problem in problems) else 0
     work = partial(_one_case, slice_sets)
-    done = gather(progress(run_cases(work, pairs, workers=workers), what="scoring", total=len(pairs)))
+    with cluster_executor(cluster) as executor:
+        outcomes = run_cases(work, pairs, workers=workers, executor=executor)
+        done = gather(progress(outcomes, what="scoring", total=len(pairs)))
     code = max(code, done.exit_code)
     problems = sorted([*problems, *done.problems], key=lambda problem: (problem.case, problem.file, problem.code))
     cases = list(done.results.values())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .cluster import cluster_executor
 from .errors import DataError, LungsegError, Problem, counted, printable
 from .executor import gather, run_cases
 from .files import check_record, write_json
@@ -54,13 +55,20 @@ class Verified:
         }
 
 
-def verify(root: str | Path, *, workers: int | None = None, json_file: str | Path | None = None) -> Verified:
+def verify(
+    root: str | Path,
+    *,
+    workers: int | None = None,
+    json_file: str | Path | None = None,
+    cluster: str | None = None,
+) -> Verified:
     """Read every scan and label of a tree to its last byte, and check that they fit together.
 
     Args:
         root: the data, in one of the layouts of :mod:`lungseg.tree`.
         workers: processes; None takes one for each core.
         json_file: where to write the result as JSON.
+        cluster: address of a Dask scheduler whose workers do it, in place of processes here (``docs/clusters.md``).
 
     Raises:
         UsageError: there is no such folder, or no scan in it, or ``json_file`` can not be written or lies in ``root``.
@@ -70,7 +78,9 @@ def verify(root: str | Path, *, workers: int | None = None, json_file: str | Pat
         check_record(json_file, [root])
     tasks = {case.name: case for case in tree.cases}
     problems = list(tree.problems)
-    done = gather(progress(run_cases(_one_case, tasks, workers=workers), what="checking", total=len(tasks)))
+    with cluster_executor(cluster) as executor:
+        outcomes = run_cases(_one_case, tasks, workers=workers, executor=executor)
+        done = gather(progress(outcomes, what="checking", total=len(tasks)))
     problems += done.problems
     for case, (found, _) in done.results.items():
         problems += [problem.at(case=case) for problem in found]
