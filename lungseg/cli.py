@@ -183,6 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--no-report", action="store_true", help="leave report.html and its pictures out")
     _inference(sub)
+    _cluster(sub)
 
     sub = command("score", _score, "measure masks that any tool made against labels")
     sub.add_argument("predictions", metavar="PREDICTIONS")
@@ -207,6 +208,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--report", action="store_true", help="write a page to look at beside the mask, OUT.html")
     _inference(sub, threshold=None, default="what crossval chose, or 0.5")
+    _cluster(sub)
 
     sub = command("export", _export, "write a run's weights for others: safetensors, and JSON beside it")
     sub.add_argument("run", metavar="RUN")
@@ -361,6 +363,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         checkpoint=args.checkpoint,
         report=not args.no_report,
         compare=args.compare,
+        cluster=args.cluster,
     )
     print(evaluation)
     return evaluation.exit_code
@@ -397,6 +400,7 @@ def _predict(args: argparse.Namespace) -> int:
         checkpoint=args.checkpoint,
         skip_slices=args.skip_slices,
         report=args.report,
+        cluster=args.cluster,
     )
     print(predicted)
     return predicted.exit_code

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from . import __version__
 from . import crossval_folder as folder_of
 from .case_score import CaseScore, score_case
 from .checkpoint import BEST
+from .cluster import cluster_executor
 from .crossval_folder import Chosen, is_done
 from .errors import NOTICE, Problem, TrainingError, UsageError, all_failed
 from .evaluation import CASES, FOLDER, SUMMARY, WHY_NOT_DICE, Evaluation
@@ -45,6 +46,9 @@ from .run_folder import METRICS
 from .statistics import CONFIDENCE, bootstrap_interval
 from .tally import SliceTally, total
 from .tuning import SMALLEST_ML, THRESHOLDS, CaseCounts, Choice, choose_all, choose_nested, count
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 STAGE = "crossval"
 
@@ -99,7 +103,12 @@ class _Patient:
 
 
 def score_folds(
-    run: str | Path, *, device: str = "auto", batch_size: int | None = None, report: bool = True
+    run: str | Path,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    report: bool = True,
+    cluster: str | None = None,
 ) -> CrossValidation:
     """Score the held-out patients of all folds that are trained; writes ``RUN/evaluation`` and what ``predict`` uses.
 
@@ -108,6 +117,7 @@ def score_folds(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: slices at a time; None chooses by device.
         report: whether ``report.html`` is made, with a viewer of every patient's slices; it shows the plain masks.
+        cluster: address of a Dask scheduler whose workers do it, in place of this process.
 
     Raises:
         UsageError: ``run`` is none, or no fold of it is trained.
@@ -124,7 +134,8 @@ def score_folds(
     folds = [checked_fold(run, number, planned[number], manifest) for number in numbers]
     with folder_lock(run / FOLDER, stage=STAGE):
         kept = OutOfFold(manifest, device, batch_size)
-        done = _patients(folds, kept, run / FOLDER if report else None)
+        with cluster_executor(cluster, device=device) as executor:
+            done = _patients(folds, kept, run / FOLDER if report else None, executor)
         patients, problems = list(done.results.values()), done.problems
         if not patients:
             raise all_failed(problems, done.exit_code, STAGE)
@@ -197,15 +208,17 @@ def score_folds(
     )
 
 
-def _patients(folds: list[TrainedFold], kept: OutOfFold, pictures: Path | None) -> Gathered[_Patient]:
+def _patients(
+    folds: list[TrainedFold], kept: OutOfFold, pictures: Path | None, executor: Executor | None
+) -> Gathered[_Patient]:
     """Every patient, sorted by name; and what kept others out."""
-    tasks = {case: (fold, case) for fold in folds for case in fold.cases}
-    outcomes = run_cases(partial(_patient, kept, pictures), tasks, workers=1)
+    tasks = {case: (fold, case, kept.only(case)) for fold in folds for case in fold.cases}
+    outcomes = run_cases(partial(_patient, pictures), tasks, workers=1, executor=executor)
     return gather(progress(outcomes, what="evaluating", total=len(tasks), unit="patient"))
 
 
-def _patient(kept: OutOfFold, pictures: Path | None, task: tuple[TrainedFold, str]) -> _Patient:
-    fold, case = task
+def _patient(pictures: Path | None, task: tuple[TrainedFold, str, OutOfFold]) -> _Patient:
+    fold, case, kept = task
     levels, tally = kept.get(fold, case)
     manifest, slices = kept.manifest, from_slices(kept.manifest, case)
     record, truth, gaps = manifest.record(case), slices.truth, manifest.slice_sets

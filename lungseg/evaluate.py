@@ -12,6 +12,7 @@ import numpy as np
 
 from . import __version__
 from .case_score import CaseScore, score_case, write_csv
+from .cluster import cluster_executor
 from .comparison import check_shared, read_scores
 from .crossval_folder import FOLDS, is_crossval, read_folds
 from .errors import NOTICE, DataError, Problem, UsageError, all_failed
@@ -32,6 +33,7 @@ from .run_folder import METRICS, SPLITS, check_weights, processed_folder
 from .splits import Split
 from .tally import SliceTally, total
 from .tree import Tree, read_tree
+from .worker_network import WorkerNetwork
 
 STAGE = "evaluate"
 
@@ -46,6 +48,7 @@ def evaluate(
     batch_size: int | None = None,
     report: bool = True,
     compare: str | Path | None = None,
+    cluster: str | None = None,
 ) -> Evaluation:
     """Score the held-out patients of a run's fold; none of them was trained on, none chose the checkpoint.
 
@@ -66,6 +69,7 @@ def evaluate(
         report: whether ``report.html`` is made, with a viewer of every patient's slices.
         compare: another evaluated run, ``FILE.csv`` or ``FILE.csv:COLUMN`` (:func:`lungseg.comparison.read_scores`):
             its Dice is compared with this run's, patient by patient, into ``RUN/evaluation/comparison.json``.
+        cluster: address of a Dask scheduler whose workers do it, in place of this process (``docs/clusters.md``).
 
     Raises:
         UsageError: an argument can not be meant, or ``run`` is no run.
@@ -82,8 +86,9 @@ def evaluate(
             check_shared([case for fold in read_folds(run)[0] for case in fold.val], other)  # before an hour of work
         from .crossval_score import score_folds  # which needs this module
 
-        return score_folds(run, device=device, batch_size=batch_size, report=report).compared(other)
-    segmenter = Segmenter.load(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
+        return score_folds(run, device=device, batch_size=batch_size, report=report, cluster=cluster).compared(other)
+    here = device if cluster is None else "cpu"  # this machine then only looks whether it is a network
+    segmenter = Segmenter.load(run, checkpoint=checkpoint, device=here, batch_size=batch_size)
     split = Split.read(run / SPLITS)
     if other is not None:
         check_shared(split.held_out, other)  # before an hour of work
@@ -92,11 +97,15 @@ def evaluate(
     check_weights(run, CHECKPOINTS[checkpoint], split, manifest, stage=STAGE)
     check_unseen(manifest, split)
     tree = None if scans is None else read_tree(scans)
-    tasks = {case: case for case in split.held_out}
-    with folder_lock(run / FOLDER, stage=STAGE):
+    network: Segmenter | WorkerNetwork = segmenter
+    if cluster is not None:
+        network = WorkerNetwork.of(segmenter, run, checkpoint=checkpoint, device=device, batch_size=batch_size)
+    # Of the slices a worker needs one record; of the scans all, to see that none of them was trained on.
+    tasks = {case: (case, manifest.only(case) if tree is None else manifest) for case in split.held_out}
+    with folder_lock(run / FOLDER, stage=STAGE), cluster_executor(cluster, device=device) as executor:
         pictures = run / FOLDER if report else None
-        work = partial(_one_case, segmenter, manifest, tree, split, threshold, pictures)
-        outcomes = run_cases(work, tasks, workers=1)
+        work = partial(_one_case, network, tree, split, threshold, pictures)
+        outcomes = run_cases(work, tasks, workers=1, executor=executor)
         done = gather(progress(outcomes, what="evaluating", total=len(tasks), unit="patient"))
         measured = list(done.results.values())
         if not measured:
@@ -158,14 +167,15 @@ class _Measured:
 
 
 def _one_case(
-    segmenter: Segmenter,
-    manifest: Manifest,
+    network: Segmenter | WorkerNetwork,
     tree: Tree | None,
     split: Split,
     threshold: float,
     pictures: Path | None,
-    case: str,
+    patient_of: tuple[str, Manifest],
 ) -> _Measured:
+    case, manifest = patient_of
+    segmenter = network.load() if isinstance(network, WorkerNetwork) else network
     patient = from_slices(manifest, case) if tree is None else from_scans(tree, segmenter.config, manifest, split, case)
     volume, tally = MaskVolume(patient.truth.shape, patient.grid, threshold), SliceTally()
     pixel_mm = patient.grid.pixel_mm(patient.spacing_mm)

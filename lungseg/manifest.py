@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,10 @@ class Manifest:
             raise DataError.of(
                 "unknown-case", "has no such case", found=case, file=self.root / MANIFEST, mend=MEND
             ) from cause
+
+    def only(self, case: str) -> Manifest:
+        """The same with one case alone, or none where it is unknown: small enough to travel."""
+        return replace(self, cases={name: record for name, record in self.cases.items() if name == case}, failed={})
 
     def write(self) -> None:
         """Write ``manifest.json``, the last file of the stage, durably."""

@@ -7,6 +7,7 @@ that is damaged, or of other weights or slices, is made again.  One patient is i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import tee
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from .checkpoint import BEST, FOLDER
 from .crossval_folder import fold_folder
-from .errors import DataError
+from .errors import DataError, IntegrityError
 from .files import folder_lock, sha256_of
 from .held_out import from_slices
 from .inference import Segmenter
@@ -28,6 +29,7 @@ from .tally import SliceTally
 STAGE = "crossval"
 MAPS = "out_of_fold"
 FORMAT = 1
+_WAIT_S = 600.0  # for other writers, each of which takes a moment
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,10 @@ class OutOfFold:
 
     def __init__(self, manifest: Manifest, device: str = "auto", batch_size: int | None = None) -> None:
         self.manifest, self.device, self.batch_size = manifest, device, batch_size
-        self._loaded: tuple[str, Segmenter] | None = None
+
+    def only(self, case: str) -> OutOfFold:
+        """The same for one case alone: small enough to travel."""
+        return OutOfFold(self.manifest.only(case), self.device, self.batch_size)
 
     def get(self, fold: TrainedFold, case: str) -> tuple[np.ndarray, SliceTally]:
         """One patient of the fold.
@@ -97,13 +102,14 @@ class OutOfFold:
             DataError, IntegrityError: a slice or the checkpoint is damaged.
         """
         facts = {"format": FORMAT, "weights": fold.weights, "slices": data_digest(self.manifest, [case])}
-        with folder_lock(fold.folder / MAPS, stage=STAGE):
-            there = read_map(fold.folder / MAPS, case, facts)
-            if there is None:
-                levels, tally = self._make(fold, case)
-                write_map(fold.folder / MAPS, case, levels, facts, tally.as_dict())
-                return levels, tally
-        return there[0], SliceTally.from_dict(there[1])
+        there = read_map(fold.folder / MAPS, case, facts)
+        if there is not None:
+            return there[0], SliceTally.from_dict(there[1])
+        levels, tally = self._make(fold, case)
+        # Workers of a cluster make maps of the same fold at once, and only write them one after the other.
+        with folder_lock(fold.folder / MAPS, stage=STAGE, wait_s=_WAIT_S):
+            write_map(fold.folder / MAPS, case, levels, facts, tally.as_dict())
+        return levels, tally
 
     def _make(self, fold: TrainedFold, case: str) -> tuple[np.ndarray, SliceTally]:
         patient = from_slices(self.manifest, case)
@@ -117,7 +123,18 @@ class OutOfFold:
         return volume.levels, tally
 
     def _segmenter(self, fold: TrainedFold) -> Segmenter:
-        if self._loaded is None or self._loaded[0] != fold.weights:
-            loaded = Segmenter.load(fold.folder, device=self.device, batch_size=self.batch_size)
-            self._loaded = fold.weights, loaded
-        return self._loaded[1]
+        return _loaded(fold.folder, fold.weights, self.device, self.batch_size)
+
+
+@lru_cache(maxsize=1)
+def _loaded(run: Path, weights: str, device: str, batch_size: int | None) -> Segmenter:
+    """The network of a fold, kept from patient to patient, on a worker too.
+
+    Raises:
+        IntegrityError: the checkpoint is refused, or is no longer that with the SHA-256 ``weights``.
+    """
+    segmenter = Segmenter.load(run, device=device, batch_size=batch_size)
+    if segmenter.description["sha256"] != weights:
+        mend = "Let all machines see the same folder."
+        raise IntegrityError.of("other-weights", "the weights are not those that were checked", file=run, mend=mend)
+    return segmenter

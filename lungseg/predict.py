@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .cluster import cluster_executor
 from .components import Tumour, tumours
 from .ensemble import Ensemble, load_segmenter
 from .errors import DataError, LungsegError, Problem, UsageError, all_failed
@@ -24,15 +26,19 @@ from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
 from .slicing import check_skip, skipped_slices, slice_image, slice_room
 from .tree import Tree, is_data_name, read_tree
+from .worker_network import WorkerNetwork
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 STAGE = "predict"
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is the same for every scan of a call."""
+    """What is the same for every scan of a call; ``segmenter`` loaded, or to be loaded by each worker."""
 
-    segmenter: Segmenter | Ensemble
+    segmenter: Segmenter | Ensemble | WorkerNetwork
     settings: PostProcessing
     show_slices: bool
     report: bool = False
@@ -51,6 +57,7 @@ def predict(
     device: str = "auto",
     batch_size: int | None = None,
     report: bool = False,
+    cluster: str | None = None,
 ) -> Predicted:
     """Segment a scan, or every scan of a folder.
 
@@ -78,6 +85,7 @@ def predict(
         batch_size: slices at a time; None chooses by device.
         report: also write a page to look at, ``<name>.html`` beside the mask: every tumour with a picture, and all
             slices to scroll through.
+        cluster: for a folder of scans, address of a Dask scheduler whose workers do it (``docs/clusters.md``).
 
     Raises:
         UsageError: an argument can not be meant; ``out`` would overwrite the scan.
@@ -89,12 +97,21 @@ def predict(
     given = {"threshold": threshold, "smallest_ml": smallest_ml, "temperature": temperature}
     asked = {name: float(value) for name, value in given.items() if value is not None}
     PostProcessing(**asked)  # refused before anything is read
-    segmenter, settings = load_segmenter(run, checkpoint=checkpoint, device=device, batch_size=batch_size)
+    here = device if cluster is None else "cpu"  # this machine then only looks whether it is a network
+    segmenter, settings = load_segmenter(run, checkpoint=checkpoint, device=here, batch_size=batch_size)
     settings = replace(settings, **asked)
     if skip_slices is not None:
         segmenter = replace(segmenter, config=replace(segmenter.config, skip_slices=check_skip(str(skip_slices))))
     if scan.is_dir():
-        return _folder(read_tree(scan), out, _Job(segmenter, settings, show_slices=False, report=report))
+        job = _Job(segmenter, settings, show_slices=False, report=report)
+        if cluster is not None:
+            there = WorkerNetwork.of(segmenter, run, checkpoint=checkpoint, device=device, batch_size=batch_size)
+            job = replace(job, segmenter=there)
+        with cluster_executor(cluster, device=device) as executor:
+            return _folder(read_tree(scan), out, job, executor)
+    if cluster is not None:
+        mend = "Name a folder of scans, or leave --cluster out."
+        raise UsageError.of("one-scan", "a single scan is not given to a cluster", file=scan, mend=mend)
     _check_names(scan, out)
     make_folder(out.parent)
     try:
@@ -105,7 +122,7 @@ def predict(
     return Predicted((prediction,), tuple(warned))
 
 
-def _folder(tree: Tree, out: Path, job: _Job) -> Predicted:
+def _folder(tree: Tree, out: Path, job: _Job, executor: Executor | None) -> Predicted:
     root = tree.root.resolve()
     if is_nifti(out):
         what, mend = "is the name of one mask, and there is a folder of scans", "Name a folder for their masks."
@@ -119,7 +136,7 @@ def _folder(tree: Tree, out: Path, job: _Job) -> Predicted:
         )
     tasks = {case.name: (case.image, out / f"{case.name}.nii.gz") for case in tree.cases}
     with folder_lock(out, stage=STAGE):
-        outcomes = run_cases(partial(_one_scan, job), tasks, workers=1)
+        outcomes = run_cases(partial(_one_scan, job), tasks, workers=1, executor=executor)
         done = gather(progress(outcomes, what="segmenting", total=len(tasks), unit="scan"))
     problems = [*tree.problems, *done.problems]
     problems += [problem for _, warned in done.results.values() for problem in warned]
@@ -151,7 +168,7 @@ def _check_names(scan: Path, out: Path) -> None:
 def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Problem]]:
     """Segment one scan into its file, unless that is there already; the JSON is written last."""
     source, out = paths
-    segmenter = job.segmenter
+    segmenter = job.segmenter.load() if isinstance(job.segmenter, WorkerNetwork) else job.segmenter
     scan = read_scan(source)
     warned = [problem.at(case=scan.name) for problem in (*scan.warnings, *hu_warnings(scan))]
     las, las_affine, orientation = to_las(scan.voxels, scan.affine)

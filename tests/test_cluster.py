@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lungseg.cli import main
+from lungseg.crossval import crossval
+from lungseg.ensemble import load_segmenter
+from lungseg.errors import MachineError, UsageError
+from lungseg.evaluate import evaluate
+from lungseg.manifest import Manifest
+from lungseg.predict import predict
 from lungseg.preprocess import preprocess
 from lungseg.score import score
 from lungseg.verify import verify
+from lungseg.worker_network import WorkerNetwork
 
 from .dask_processes import DaskProcesses
+from .known_network import write_run
+from .training import TINY
 from .volumes import tree_bytes, write_tree
 
 
@@ -55,6 +65,60 @@ def test_verify_and_score_say_the_same(cluster: str, root: Path) -> None:
     assert verify(root, cluster=cluster) == verify(root, workers=1)
     labels = root / "labelsTr"
     assert score(labels, labels, cluster=cluster) == score(labels, labels, workers=1)
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slices, a run whose network is known, and a cross-validated one."""
+    folder = tmp_path_factory.mktemp("trained")
+    preprocess(root, folder / "slices", size=32, skip_slices=2, workers=1)
+    write_run(folder / "run", Manifest.read(folder / "slices"))
+    recipe = TINY.but(epochs=1, inner_val=0.0, augment="none")
+    crossval(folder / "slices", folder / "folds", recipe=recipe, n_folds=2, device="cpu")
+    return folder
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_predict_writes_the_same_masks_records_and_pages(
+    cluster: str, root: Path, trained: Path, tmp_path: Path
+) -> None:
+    one = predict(trained / "run", root, tmp_path / "one", device="cpu", report=True)
+    many = predict(trained / "run", root, tmp_path / "many", device="cpu", report=True, cluster=cluster)
+    assert many.problems == one.problems and many.exit_code == one.exit_code == 3
+    assert [done.case for done in many.predictions] == [done.case for done in one.predictions]
+    assert tree_bytes(tmp_path / "many") == tree_bytes(tmp_path / "one") and len(many.predictions) == 6
+    with pytest.raises(UsageError, match="single scan"):
+        scan = root / "imagesTr/lung_001.nii.gz"
+        predict(trained / "run", scan, tmp_path / "mask.nii.gz", device="cpu", cluster=cluster)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["run", "folds"])
+def test_evaluate_writes_the_same_scores_and_report(cluster: str, trained: Path, name: str) -> None:
+    run = trained / name
+    evaluate(run, device="cpu")
+    wanted = tree_bytes(run)
+    for path in run.rglob("evaluation/*.*"):
+        path.unlink()
+    for path in run.rglob("out_of_fold/*.np*"):
+        path.unlink()
+    assert tree_bytes(run) != wanted
+    evaluate(run, device="cpu", cluster=cluster)
+    assert tree_bytes(run) == wanted
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_evaluate_reads_scans_again_on_the_workers(cluster: str, root: Path, trained: Path) -> None:
+    one = evaluate(trained / "run", device="cpu", scans=root, report=False)
+    assert evaluate(trained / "run", device="cpu", scans=root, report=False, cluster=cluster).cases == one.cases
+
+
+def test_a_worker_that_finds_other_weights_says_so(trained: Path) -> None:
+    segmenter, _ = load_segmenter(trained / "run", device="cpu")
+    right = WorkerNetwork.of(segmenter, trained / "run", device="cpu")
+    assert right.load() is right.load()
+    with pytest.raises(MachineError, match="other weights"):
+        replace(right, model=right.model.replace("sha256", "sha")).load()
 
 
 def test_the_command_line_takes_the_address(
