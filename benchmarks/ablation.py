@@ -5,10 +5,10 @@
 
 Every row is `strong` with one setting changed (``ROWS``); each is trained on every fold for the same number of epochs,
 so that how busy the machine is changes the time and not the result, and the fold's held-out patients are scored by the
-last weights: no held-out patient chooses anything.  ``OUT/<row>/fold<k>.json`` (with another seed
-``OUT/<row>-seed<s>/...``) holds the counts of each patient at several thresholds, and ``levels<k>.npz`` the
-probabilities in 255ths.  Run again it goes on: what is there is not done again.  ``--seconds`` ends it: no job is
-started later, and what still runs then is stopped, to go on from its last epoch.
+last weights: no held-out patient chooses anything.  ``OUT/<row>/fold<k>.json`` holds the counts of each patient
+(accuracy_score.py), ``OUT/runs`` the runs with the probabilities in 255ths.  Run again it goes on: what is there is not
+done again.  ``--seconds`` ends it: no job is started later, and what still runs then is stopped, to go on from its last
+epoch.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import accuracy_score as score
+import numpy as np
+from accuracy_peers import machine_facts
+
 from lungseg.config import Recipe, recipe_named
 
 THRESHOLDS = tuple(step / 64 for step in (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56))
-GRACE_S = 5.0
+GRACE_S = 5.0  # less than this is not worth a start
+DAY_S = 86_400.0
 
 
 def rows() -> dict[str, Recipe]:
@@ -53,6 +57,11 @@ def rows() -> dict[str, Recipe]:
         "slices drawn alike": strong.but(draw_by="slice"),
         "as many as there are": replace(strong, tumour_share=0.0),
         "2 x 2 pixels as one": strong.but(unet=replace(unet, patch=2, widths=(64, 96, 160, 224, 256), deep=1)),
+        "2 x 2 pixels as one, windows of 128": strong.but(
+            unet=replace(unet, patch=2, widths=(64, 96, 160, 224, 256), deep=1),
+            augmentation=replace(augmentation, window=128),
+            batch_size=32,
+        ),
         "widths of classic": strong.but(unet=replace(unet, widths=(64, 128, 256, 512), deep=2)),
         "half the learning rate": strong.but(learning_rate=1e-3),
         "windows of 128": strong.but(augmentation=replace(augmentation, window=128), batch_size=32),
@@ -71,8 +80,13 @@ class Job:
     epochs: int | None
 
     @property
-    def folder(self) -> str:
-        return self.row.replace(" ", "_").replace("/", "") + (f"-seed{self.seed}" if self.seed else "")
+    def system(self) -> str:
+        """The row's name as the name of a folder."""
+        return "".join(letter if letter.isalnum() else "_" for letter in self.row)
+
+    def file(self, out: Path, name: str) -> Path:
+        """Where this job keeps something that is not its record."""
+        return out / "runs" / self.system / f"fold{self.fold}-seed{self.seed}" / name
 
 
 def main() -> None:
@@ -97,7 +111,7 @@ def main() -> None:
         parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(rows())}")
     folds, seeds = ([int(number) for number in text.split(",")] for text in (args.folds, args.seeds))
     jobs = [Job(row, fold, seed, args.epochs) for seed in seeds for row in args.rows for fold in folds]
-    left = [job for job in jobs if not result_file(args.out, job).exists()]
+    left = [job for job in jobs if not record_file(args.out, job).exists()]
     end = time.monotonic() + args.seconds
     with ThreadPoolExecutor(args.side_by_side) as pool:
         for job, seconds, failed in pool.map(lambda job: apart(job, args, end), left):
@@ -110,21 +124,19 @@ def apart(job: Job, args: argparse.Namespace, end: float) -> tuple[Job, float, s
     if left < GRACE_S:
         return job, 0.0, "not started: the time is over"
     words = [sys.executable, __file__, args.processed, args.splits, args.out, "--job", json.dumps(vars(job))]
-    words += ["--device", args.device, "--threads", args.threads]
-    folder = args.out / job.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"log{job.fold}.txt", "a", encoding="utf-8") as log:
+    words += ["--device", args.device, "--threads", args.threads, "--side-by-side", args.side_by_side]
+    path = job.file(args.out, "log.txt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as log:
         try:
-            done = subprocess.run(
-                [str(word) for word in words], stdout=log, stderr=log, timeout=None if left == float("inf") else left
-            )
+            done = subprocess.run([str(word) for word in words], stdout=log, stderr=log, timeout=min(left, DAY_S))
         except subprocess.TimeoutExpired:
             return job, time.monotonic() - started, "stopped: the time is over"
     return job, time.monotonic() - started, f"failed, see {log.name}" if done.returncode else ""
 
 
-def result_file(out: Path, job: Job) -> Path:
-    return out / job.folder / f"fold{job.fold}.json"
+def record_file(out: Path, job: Job) -> Path:
+    return score.record_path(out, job.system, job.fold, job.seed)
 
 
 def run(job: Job, args: argparse.Namespace) -> None:
@@ -132,14 +144,14 @@ def run(job: Job, args: argparse.Namespace) -> None:
     started = time.monotonic()
     import torch
 
-    from lungseg.fitting import machine_facts
+    from lungseg.config import to_dict
     from lungseg.train import train
 
     if args.threads:
         torch.set_num_threads(args.threads)
     recipe = rows()[job.row].but(seed=job.seed, epochs=job.epochs)
-    folder = args.out / job.folder / f"run{job.fold}"
-    result = train(
+    folder = job.file(args.out, "run")
+    train(
         args.processed,
         folder,
         recipe=recipe,
@@ -149,65 +161,42 @@ def run(job: Job, args: argparse.Namespace) -> None:
         resume=(folder / "config.json").exists(),
     )
     trained = time.monotonic() - started
-    cases, levels = scored(folder, args.processed, args.device)
-    record = {
-        "system": job.row,
-        "fold": job.fold,
-        "seed": job.seed,
-        "epochs": recipe.epochs,
-        "train_minutes": result.minutes,
-        "seconds": round(trained, 1),
-        "machine": machine_facts(torch.device(args.device if args.device != "auto" else "cpu"), recipe.precision),
-        "thresholds": THRESHOLDS,
-        "cases": cases,
-    }
+    cases, levels, found = scored(folder, args.processed, args.device)
     buffer = io.BytesIO()
-    import numpy as np
-
     np.savez_compressed(buffer, **levels)
-    result_file(args.out, job).with_name(f"levels{job.fold}.npz").write_bytes(buffer.getvalue())
-    result_file(args.out, job).write_text(json.dumps(record, indent=1))
+    job.file(args.out, "levels.npz").write_bytes(buffer.getvalue())
+    job.file(args.out, "thresholds.json").write_text(json.dumps({"thresholds": THRESHOLDS, "cases": found}))
+    seconds = {"train": trained, "total": time.monotonic() - started}
+    machine = machine_facts(args.device, args.side_by_side)
+    settings = {"epochs": recipe.epochs, "recipe": to_dict(recipe)}
+    score.write_record(
+        args.out, score.FoldRecord(job.system, job.fold, job.seed, tuple(cases), seconds, machine, settings)
+    )
 
 
-def scored(run_folder: Path, processed: Path, device: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Counts of each held-out patient's pixels, and the probabilities in 255ths."""
-    import numpy as np
-
+def scored(
+    run_folder: Path, processed: Path, device: str
+) -> tuple[list[score.CaseCounts], dict[str, np.ndarray], dict[str, Any]]:
+    """Counts of each held-out patient's pixels, the probabilities in 255ths, and counts at every threshold."""
     from lungseg.inference import Segmenter
-    from lungseg.manifest import Manifest
+    from lungseg.manifest import Manifest, image_name, mask_name
     from lungseg.run_folder import SPLITS
     from lungseg.slice_file import read_slice
     from lungseg.splits import Split
 
     manifest = Manifest.read(processed)
+    size = manifest.config.size
     segmenter = Segmenter.load(run_folder, checkpoint="last", device=device)
-    cases, kept = [], {}
+    cases, kept, found = [], {}, {}
     for case in Split.read(run_folder / SPLITS).held_out:
-        record = manifest.record(case)
-
-        def images(case: str = case, record: Any = record) -> Iterator[Any]:
-            for z in record.slices:
-                yield read_slice(manifest.root / case / f"images/{z:03d}.npy", np.float16, manifest.config.size, None)
-
-        probability = np.stack(list(segmenter.probabilities(images())))
-        paths = [manifest.root / case / f"masks/{z:03d}.npy" for z in record.slices]
-        truth = np.stack([read_slice(path, np.uint8, manifest.config.size, None) for path in paths]) != 0
-        found = [probability > threshold for threshold in THRESHOLDS]
-        at_half = probability > 0.5
-        cases.append(
-            {
-                "case": case,
-                "slices": len(truth),
-                "truth": int(truth.sum()),
-                "tp": int((truth & at_half).sum()),
-                "fp": int((~truth & at_half).sum()),
-                "fn": int((truth & ~at_half).sum()),
-                "tp_at": [int((truth & mask).sum()) for mask in found],
-                "found_at": [int(mask.sum()) for mask in found],
-            }
-        )
+        folder, slices = manifest.root / case, manifest.record(case).slices
+        images = [read_slice(folder / image_name(z), np.float16, size) for z in slices]
+        truth = np.stack([read_slice(folder / mask_name(z), np.uint8, size) for z in slices])
+        probability = np.stack(list(segmenter.probabilities(images)))
+        cases.append(score.CaseCounts(case, *score.counts(truth, probability > 0.5), len(slices)))
+        found[case] = [score.counts(truth, probability > threshold) for threshold in THRESHOLDS]
         kept[case] = np.rint(probability * 255.0).astype(np.uint8)
-    return cases, kept
+    return cases, kept, found
 
 
 if __name__ == "__main__":
