@@ -178,8 +178,9 @@ def scored(
     run_folder: Path, processed: Path, device: str
 ) -> tuple[list[score.CaseCounts], dict[str, np.ndarray], dict[str, Any]]:
     """Counts of each held-out patient's pixels, the probabilities in 255ths, and counts at every threshold."""
+    from lungseg.case_record import image_name, mask_name
     from lungseg.inference import Segmenter
-    from lungseg.manifest import Manifest, image_name, mask_name
+    from lungseg.manifest import Manifest
     from lungseg.run_folder import SPLITS
     from lungseg.slice_file import read_slice
     from lungseg.splits import Split
