@@ -56,7 +56,12 @@ class Gathered(Generic[R]):
 
 
 def run_cases(
-    function: Callable[[T], R], tasks: Mapping[str, T], *, workers: int | None = None, executor: Executor | None = None
+    function: Callable[[T], R],
+    tasks: Mapping[str, T],
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    executor: Executor | None = None,
 ) -> Iterator[Outcome[R]]:
     """Run ``function`` on every task and yield the outcomes as they come, in no fixed order.
 
@@ -67,6 +72,8 @@ def run_cases(
         function: importable function of one task.
         tasks: arguments by case name.
         workers: processes; 1 runs in this process; None takes one for each core, at most one a task.
+        threads: where it runs in this process, so many cases at a time; they need no time to start, but share what
+            Python itself does, so for many cases processes are quicker.
         executor: another executor, which the caller starts and shuts down.
 
     Raises:
@@ -76,6 +83,11 @@ def run_cases(
     workers = min(len(tasks), workers or cores()) or 1
     if executor is not None:
         yield from _as_they_come(executor, function, tasks)
+    elif workers == 1 and min(threads, len(tasks)) > 1:
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(threads, len(tasks))) as pool:
+            yield from _as_they_come(pool, function, tasks)
     elif workers == 1:
         for case, task in tasks.items():
             yield _attempt(function, case, task)
@@ -86,8 +98,8 @@ def run_cases(
         left = dict(tasks)
         try:
             others = set(multiprocessing.active_children())
-            with _pool(workers) as pool:
-                for outcome in _as_they_come(pool, function, tasks, others):
+            with _pool(workers) as processes:
+                for outcome in _as_they_come(processes, function, tasks, others):
                     del left[outcome.case]
                     yield outcome
         except BrokenProcessPool:
@@ -148,7 +160,6 @@ def _as_they_come(
             killed when the caller is interrupted or stops listening, because a scan at hand may take long.  What they
             left half done is cleared by the next run.
     """
-    import multiprocessing
     from concurrent.futures import as_completed
 
     with _sigint_held():
@@ -166,6 +177,8 @@ def _as_they_come(
             for future in futures:
                 future.cancel()
         else:
+            import multiprocessing
+
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
         raise

@@ -26,7 +26,7 @@ from .nifti_fields import SIZEOF_V1, SIZEOF_V2, mask_header
 from .nifti_header import MEND_COPY, MEND_FORMAT, MEND_WRITE, Header, bad, check_extensions, header_size, parse_header
 
 SUFFIXES = (".nii.gz", ".nii")
-_CHUNK = 1 << 18  # a chunk, its source and the inflater's tables stay in the processor's second cache
+_CHUNK = 1 << 16  # memory of twice as much is given back after each use, and cleared by the system at the next
 # Tools that pack in blocks (bgzip, pigz) make members of some 64 kB; empty ones would keep a reader for hours.
 _MEMBERS, _MEMBER_BYTES = 1000, 512
 _PLANES = 16  # of a mask, written at a time

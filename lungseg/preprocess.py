@@ -13,7 +13,7 @@ from .case_record import CASE_RECORD, CaseRecord
 from .cluster import cluster_executor
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, Problem, UsageError, all_failed, counted
-from .executor import gather, run_cases, worth_workers
+from .executor import cores, gather, run_cases, worth_workers
 from .files import LOCK_NAME, digest, folder_lock, make_folder, read_json, require_free_space, write_json
 from .manifest import Manifest, settings_from
 from .memory import Room
@@ -88,7 +88,7 @@ def preprocess(
         out: the folder to write; may be the same that an interrupted run wrote.
         size: rows and columns of a slice.
         skip_slices: axial slices to drop at the feet end: a number, ``"12.5mm"``, or ``"auto"``.
-        workers: processes; None takes one for each core, or does without where the scans are few.
+        workers: processes; None takes one for each core, or threads of this one where the scans are few.
         rebuild: make everything again where ``out`` was made with other settings or from other cases.
         slice_sets: whether the stacks have gaps, because slices were chosen out of scans: evaluations of them then
             leave out distances, volumes and lesions; None is what ``out`` says already, or that they are whole scans.
@@ -115,8 +115,9 @@ def preprocess(
         missing = sum(bytes_ for name, bytes_ in sizes.items() if not (out / name / CASE_RECORD).exists())
         require_free_space(out, missing // 2, stage=STAGE)
         tasks = {case.name: _task(case, tree, out, config, shared=executor is not None) for case in tree.cases}
+        threads = 1 if workers else cores()
         workers = workers or worth_workers(sizes.values())
-        outcomes = run_cases(_one_case, tasks, workers=workers, executor=executor)
+        outcomes = run_cases(_one_case, tasks, workers=workers, threads=threads, executor=executor)
         done = gather(progress(outcomes, what="slicing", total=len(tasks)))
         for case in set(tasks) - set(done.results):
             remove_case(out / case)
@@ -140,7 +141,7 @@ def preprocess(
 
 @contextlib.contextmanager
 def _rooms_cleared() -> Iterator[None]:
-    """Give the memory back at the end, where this process is more than a worker."""
+    """Give the memory back at the end, where this process is more than a worker; threads give theirs when they end."""
     try:
         yield
     finally:

@@ -12,6 +12,9 @@ from .errors import DataError, UsageError
 from .geometry import SliceGrid, slice_of
 from .lungs import first_lung_slice
 
+_INT16 = range(-(1 << 15), 1 << 15)
+SliceRoom = tuple[np.ndarray, np.ndarray]
+
 
 def check_skip(skip: str) -> str:
     """``skip`` as it stands in a config: ``"30"``, ``"12.5mm"`` or ``"auto"``.
@@ -70,7 +73,7 @@ def skipped_slices(las: np.ndarray, las_spacing_mm: tuple[float, ...], config: P
 
 
 def slice_image(
-    las: np.ndarray, z: int, grid: SliceGrid, config: PreprocessConfig, room: np.ndarray | None = None
+    las: np.ndarray, z: int, grid: SliceGrid, config: PreprocessConfig, room: SliceRoom | None = None
 ) -> np.ndarray:
     """Axial slice ``z`` as the network sees it.
 
@@ -79,23 +82,30 @@ def slice_image(
         z: index of the slice.
         grid: the step to square slices.
         config: clip and divisor.
-        room: float32 [rows, columns] to work in (:func:`slice_room`); for many slices, memory is then taken once.
+        room: to work in (:func:`slice_room`); for many slices, memory is then taken once.
 
     Returns:
         float16 [size, size], HU clipped and divided: air is -0.3256.
     """
-    picture = slice_room(las) if room is None else room
-    np.copyto(picture, slice_of(las, z), casting="unsafe")
-    np.clip(picture, config.hu_min, config.hu_max, out=picture)
+    clipped, picture = room or slice_room(las)
+    limits = config.hu_min, config.hu_max
+    if clipped.dtype == np.int16 and all(value in _INT16 for value in limits):
+        # Clipped as numbers of two bytes, in half the time.
+        np.clip(slice_of(las, z), int(limits[0]), int(limits[1]), out=clipped)
+        np.copyto(picture, clipped, casting="unsafe")
+    else:
+        np.copyto(picture, slice_of(las, z), casting="unsafe")
+        np.clip(picture, *limits, out=picture)
     small = grid.shrink_image(picture, config.hu_min)
     small /= np.float32(config.hu_max)
     # OpenCV rounds as numpy does, with the processor's own instruction: a tenth of the time.
     return cv2.convertFp16(small).view(np.float16) if hasattr(cv2, "convertFp16") else small.astype(np.float16)
 
 
-def slice_room(las: np.ndarray) -> np.ndarray:
-    """Room for :func:`slice_image` to work in, one for all slices of a scan."""
-    return np.empty((las.shape[1], las.shape[0]), np.float32)
+def slice_room(las: np.ndarray) -> SliceRoom:
+    """Room for :func:`slice_image` to work in, one for all slices of a scan: [rows, columns] as ``las`` and float32."""
+    shape = las.shape[1], las.shape[0]
+    return np.empty(shape, las.dtype), np.empty(shape, np.float32)
 
 
 def slice_mask(las: np.ndarray, z: int, grid: SliceGrid) -> np.ndarray:

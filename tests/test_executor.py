@@ -49,10 +49,10 @@ def by_case(outcomes) -> dict[str, Outcome]:
     return {outcome.case: outcome for outcome in found}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_row_30_a_case_that_fails_fails_alone_and_keeps_its_kind(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 1), (1, 2)])
+def test_row_30_a_case_that_fails_fails_alone_and_keeps_its_kind(workers: int, threads: int) -> None:
     tasks = {"a": "bad", "b": "b", "c": "refused", "d": "hungry", "e": "e"}
-    done = by_case(run_cases(work, tasks, workers=workers))
+    done = by_case(run_cases(work, tasks, workers=workers, threads=threads))
     assert sorted(done) == sorted(tasks)
     assert [done[case].result for case in "abcde"] == [None, "b done", None, None, "e done"]
     error = done["a"].error
@@ -85,10 +85,10 @@ def test_a_worker_that_dies_once_by_chance_costs_nothing(tmp_path: Path) -> None
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_fault_of_the_package_ends_the_run(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 1), (1, 2)])
+def test_a_fault_of_the_package_ends_the_run(workers: int, threads: int) -> None:
     with pytest.raises(ZeroDivisionError, match="a fault of the package"):
-        list(run_cases(work, {"a": "bug", "b": "b"}, workers=workers))
+        list(run_cases(work, {"a": "bug", "b": "b"}, workers=workers, threads=threads))
 
 
 def test_one_worker_is_this_process_and_two_are_others() -> None:
@@ -96,6 +96,12 @@ def test_one_worker_is_this_process_and_two_are_others() -> None:
     assert {outcome.result for outcome in here.values()} == {os.getpid()}
     there = by_case(run_cases(process_of, {"a": 0.0, "b": 0.0}, workers=2))
     assert os.getpid() not in {outcome.result for outcome in there.values()}
+
+
+def test_threads_run_side_by_side_in_this_process() -> None:
+    both = threading.Barrier(2, timeout=20)  # no case is done before two are at work
+    done = by_case(run_cases(lambda case: (both.wait(), os.getpid()), {"a": "a", "b": "b"}, workers=1, threads=2))
+    assert {outcome.result[1] for outcome in done.values()} == {os.getpid()}
 
 
 def test_one_task_needs_no_other_process() -> None:

@@ -27,12 +27,13 @@ def tree(tmp_path: Path) -> Path:
     return write_tree(tmp_path / "root")
 
 
-def test_one_and_two_workers_give_the_same_bytes_and_leave_the_data_alone(tree: Path, tmp_path: Path) -> None:
+def test_workers_and_threads_give_the_same_bytes_and_leave_the_data_alone(tree: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
     content = tree_bytes(tree)
     again(tree, tmp_path / "one", workers=1)
     again(tree, tmp_path / "two", workers=2)
-    assert tree_bytes(tmp_path / "one") == tree_bytes(tmp_path / "two")
+    again(tree, tmp_path / "threads")
+    assert tree_bytes(tmp_path / "one") == tree_bytes(tmp_path / "two") == tree_bytes(tmp_path / "threads")
     assert len(tree_bytes(tmp_path / "one")) == 3 * (8 + 8 + 1) + 8 + 4 + 1
     assert tree_bytes(tree) == content
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
@@ -331,7 +332,7 @@ def fill_disk_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_row_08_a_full_disk_ends_the_run_and_the_next_goes_on(tree: Path, tmp_path: Path, made, monkeypatch) -> None:
     fill_disk_after(30, monkeypatch)  # lung_001 takes 20: 16 slices, 2 folders of them, tumour.npy and case.json
     with pytest.raises(MachineError) as caught:
-        again(tree, tmp_path / "out")
+        again(tree, tmp_path / "out", workers=1)
     assert caught.value.problem.code == "disk-full" and caught.value.exit_code == 5
     assert not (tmp_path / "out/manifest.json").exists()
     monkeypatch.undo()
@@ -343,5 +344,5 @@ def test_a_rebuild_that_broke_off_leaves_no_old_record_on_new_slices(tree: Path,
     again(tree, tmp_path / "out", size=24)
     fill_disk_after(5, monkeypatch)
     with pytest.raises(MachineError):
-        again(tree, tmp_path / "out", rebuild=True)
+        again(tree, tmp_path / "out", rebuild=True, workers=1)
     assert not (tmp_path / "out/lung_001/case.json").exists() and (tmp_path / "out/lung_002/case.json").exists()

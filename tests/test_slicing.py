@@ -48,6 +48,15 @@ def test_values_are_those_of_a_plain_reference(shape: tuple[int, int, int], dtyp
         np.testing.assert_allclose(found, reference_slice(las, z, SPACING_MM, 32), rtol=0, atol=2**-12 + 1e-6)
 
 
+@pytest.mark.parametrize("limits", [(-1000.0, 3071.0), (-1000.5, 3071.0), (-40_000.0, 40_000.0)])
+def test_whole_numbers_are_clipped_as_others_are(limits: tuple[float, float]) -> None:
+    las, config = hu_of((40, 36, 4)), PreprocessConfig(size=32, hu_min=limits[0], hu_max=limits[1])
+    grid = SliceGrid.of(las.shape, SPACING_MM, 32)
+    for z in range(4):
+        as_float = slice_image(las.astype(np.float32), z, grid, config)
+        np.testing.assert_array_equal(slice_image(las, z, grid, config), as_float)
+
+
 def test_averaging_is_of_clipped_values() -> None:
     las = np.full((8, 8, 1), -1000, np.int16)
     las[0, 7, 0] = 20_349  # counts as 3071, not more
