@@ -265,6 +265,11 @@ def test_demo_prints_its_summary(
             {"mask": "M", "truth": "L", "every": 2, "fps": 5},
         ),
         ("animate SCAN OUT.gif", {"window": "lung"}),
+        ("reproduce OUT", {"source": "aws", "recipe": "strong", "folds": "all", "skip_slices": "30", "plan": False}),
+        (
+            "reproduce OUT --plan --source TREE --recipe demo --epochs 2 --folds 0,1 --splits FILE --skip-slices 0",
+            {"plan": True, "source": "TREE", "recipe": "demo", "epochs": 2, "folds": "0,1", "splits": "FILE"},
+        ),
         ("demo", {"out": "demo"}),
     ],
 )
@@ -291,6 +296,8 @@ def test_promised_options(line: str, expected: dict[str, object]) -> None:
         "sample OUT --cases none",
         "sample OUT --shape 10 10",
         "evaluate RUN --threshold 1.2",
+        "reproduce",
+        "reproduce OUT --recipe best",
         "animate S O.gif --fps 0",
     ],
 )

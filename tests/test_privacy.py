@@ -58,6 +58,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (0, "animate", scan, out / "scan.gif", "--truth", label),
         (0, "animate", scan, out / "scan.webp", "--mask", label),
     ]
+    small = ("--recipe", "demo", "--size", 32, "--skip-slices", 0, "--workers", 1, *cpu)
+    commands.append((3, "reproduce", out / "reproduced", "--source", root, *small))
     out.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(RECIPES, "demo", TINY.but(epochs=1))
