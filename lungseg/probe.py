@@ -60,6 +60,7 @@ def probe(recipe: Recipe, device: str = "auto", *, size: int = 256, seconds: flo
     recipe = recipe.but(compile=False)
     with isolated(target):
         if target.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # as in training; `isolated` puts it back
             torch.cuda.reset_peak_memory_stats(target)
         module = LungSegmenter({"recipe": to_dict(recipe)}).to(target)
         train_s = _training(module, recipe, target, size, seconds)
