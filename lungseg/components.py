@@ -12,6 +12,10 @@ from numpy.typing import ArrayLike
 
 CONNECTIVITY: Final = 26  # voxels that share a face, an edge or a corner are one tumour
 
+# Sides of a mask from which on cc3d (4.1.1) has room for all labels that a binary image may need.  Of thinner ones, as
+# of a line of voxels with gaps, it expects too few and raises; a layer of nothing gives it the room.
+_THICK = 5
+
 
 @dataclass(frozen=True)
 class Tumour:
@@ -32,6 +36,22 @@ class Tumour:
     slices: tuple[int, int]
     centre_mm: tuple[float, float, float]
     mean_probability: float | None
+
+
+def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the connected components (26 neighbours) of a mask from 1.
+
+    Args:
+        mask: bool, three axes.
+
+    Returns:
+        Labels of the same shape, 0 where there is nothing; how many components there are.
+    """
+    inside = tuple(slice(side) for side in mask.shape)
+    if min(mask.shape) < _THICK:
+        mask = np.pad(mask, ((0, 1),) * 3)
+    labels, count = cc3d.connected_components(mask, connectivity=CONNECTIVITY, return_N=True, binary_image=True)
+    return labels[inside], count
 
 
 def tumours(
@@ -61,9 +81,7 @@ def tumours(
     box = bounding_box(mask)
     if box is None:
         return []
-    labels, count = cc3d.connected_components(
-        mask[box] != 0, connectivity=CONNECTIVITY, return_N=True, binary_image=True
-    )
+    labels, count = label_components(mask[box] != 0)
     statistics = cc3d.statistics(labels)
     start = np.array([part.start for part in box])
     found = []

@@ -16,7 +16,7 @@ import cc3d
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .components import CONNECTIVITY, bounding_box
+from .components import bounding_box, label_components
 
 LEAST_OVERLAP: Final = 0.1  # intersection over union
 Kind = Literal["true", "predicted"]
@@ -160,9 +160,7 @@ class _Parts:
         if box is None:
             empty = slice(0, 0)
             return cls(np.zeros((0, 0, 0), np.uint32), (empty, empty, empty), np.zeros(1), [], 0)
-        labels, count = cc3d.connected_components(
-            mask[box] != 0, connectivity=CONNECTIVITY, return_N=True, binary_image=True
-        )
+        labels, count = label_components(mask[box] != 0)
         statistics = cc3d.statistics(labels, no_slice_conversion=False)
         return cls(labels, box, statistics["voxel_counts"], statistics["bounding_boxes"], count)
 

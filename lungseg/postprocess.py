@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 
-from .components import CONNECTIVITY, bounding_box
+from .components import bounding_box, label_components
 from .errors import UsageError
 from .inference import check_threshold
 
@@ -61,7 +60,7 @@ def drop_small(mask: np.ndarray, smallest_ml: float, voxel_ml: float) -> None:
     box = bounding_box(mask) if voxels > 1 else None
     if box is None:
         return
-    labels, _ = cc3d.connected_components(mask[box] != 0, connectivity=CONNECTIVITY, return_N=True, binary_image=True)
+    labels, _ = label_components(mask[box] != 0)
     mask[box] *= np.bincount(labels.ravel("K"))[labels] >= voxels
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import cc3d
 import numpy as np
 
 from .calibration import LogitHistogram, fit_temperature, total
-from .components import CONNECTIVITY, bounding_box
+from .components import bounding_box, label_components
 from .metrics import dice_of_counts
 from .postprocess import PostProcessing, smallest_voxels
 from .probability_map import level_above
@@ -80,7 +79,7 @@ def count(
         if sizes.max() <= 1:
             found[row], overlap[row] = np.count_nonzero(mask), np.count_nonzero(true)
             continue
-        labels = cc3d.connected_components(mask, connectivity=CONNECTIVITY, binary_image=True)
+        labels, _ = label_components(mask)
         voxels = np.bincount(labels[mask])
         hit = np.bincount(labels[true], minlength=len(voxels))
         kept = voxels[:, None] >= sizes

@@ -10,7 +10,7 @@ from typing import Any
 import cc3d
 import numpy as np
 
-from lungseg.components import CONNECTIVITY, bounding_box
+from lungseg.components import bounding_box, label_components
 from lungseg.geometry import SliceGrid, slice_to_las
 from lungseg.lungs import lung_mask
 from lungseg.visualize.windows import to_hu
@@ -185,9 +185,7 @@ def _spots(mask: np.ndarray, other: np.ndarray, places: Places | None) -> tuple[
     box = bounding_box(mask)
     if box is None:
         return (), 0, 0, 0
-    labels, count = cc3d.connected_components(
-        mask[box] != 0, connectivity=CONNECTIVITY, return_N=True, binary_image=True
-    )
+    labels, count = label_components(mask[box] != 0)
     statistics = cc3d.statistics(labels)
     sizes = np.asarray(statistics["voxel_counts"], np.int64)
     shared = np.bincount(labels[other[box] != 0], minlength=count + 1)
