@@ -24,6 +24,7 @@ from .prediction_record import Predicted, Prediction, already_there, record_star
 from .progress import progress
 from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
+from .seen_scans import trained_on, trained_on_warning
 from .slicing import check_skip, skipped_slices, slice_image, slice_room
 from .tree import Tree, is_data_name, read_tree
 from .worker_network import WorkerNetwork
@@ -41,7 +42,8 @@ class _Job:
     segmenter: Segmenter | Ensemble | WorkerNetwork
     settings: PostProcessing
     show_slices: bool
-    report: bool = False
+    report: bool
+    seen: dict[str, str]
 
 
 def predict(
@@ -102,8 +104,8 @@ def predict(
     settings = replace(settings, **asked)
     if skip_slices is not None:
         segmenter = replace(segmenter, config=replace(segmenter.config, skip_slices=check_skip(str(skip_slices))))
+    job = _Job(segmenter, settings, show_slices=not scan.is_dir(), report=report, seen=trained_on(run))
     if scan.is_dir():
-        job = _Job(segmenter, settings, show_slices=False, report=report)
         if cluster is not None:
             there = WorkerNetwork.of(segmenter, run, checkpoint=checkpoint, device=device, batch_size=batch_size)
             job = replace(job, segmenter=there)
@@ -115,7 +117,7 @@ def predict(
     _check_names(scan, out)
     make_folder(out.parent)
     try:
-        prediction, warned = _one_scan(_Job(segmenter, settings, show_slices=True, report=report), (scan, out))
+        prediction, warned = _one_scan(job, (scan, out))
     except LungsegError as error:
         error.stage = error.stage or STAGE
         raise
@@ -170,7 +172,8 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
     source, out = paths
     segmenter = job.segmenter.load() if isinstance(job.segmenter, WorkerNetwork) else job.segmenter
     scan = read_scan(source)
-    warned = [problem.at(case=scan.name) for problem in (*scan.warnings, *hu_warnings(scan))]
+    found_odd = (*scan.warnings, *hu_warnings(scan), *trained_on_warning(scan.hash, job.seen, source))
+    warned = [problem.at(case=scan.name) for problem in found_odd]
     las, las_affine, orientation = to_las(scan.voxels, scan.affine)
     spacing_mm = tuple(float(size) for size in np.linalg.norm(las_affine[:3, :3], axis=0))
     try:

@@ -11,10 +11,11 @@ from .components import Tumour
 from .config import PreprocessConfig, to_dict
 from .errors import NOTICE, DataError, LungsegError, Problem, printable
 from .files import digest, read_json
-from .nifti import Scan
+from .nifti import Scan, case_name
 from .postprocess import PostProcessing
 
 FORMAT = 1
+TRAINED_ON = "trained-on"  # among the warnings: the scan is one that decided the network's weights
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,16 @@ def record_start(
         "settings": {**to_dict(config), **asdict(settings), "skipped": skipped},
         "warnings": [problem.code for problem in warned],
     }
+
+
+def warnings_of(mask: Path) -> tuple[str, ...]:
+    """Codes of what was odd about the scan of a mask; none where no record of ours stands beside the mask."""
+    try:
+        record = read_json(mask.with_name(f"{case_name(mask)}.json"), error=DataError)
+        codes = record["warnings"] if record["mask"]["file"] == mask.name else []
+        return tuple(map(str, codes))
+    except (LungsegError, KeyError, TypeError):
+        return ()
 
 
 def tumour_entry(part: Tumour) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import numpy as np
 
 from .case_score import CaseScore, score_case, write_csv
 from .cluster import cluster_executor
-from .errors import DataError, Problem, UsageError, all_failed
+from .errors import DataError, Problem, UsageError, all_failed, counted
 from .executor import gather, run_cases
 from .files import check_record, write_json
 from .geometry import to_las
 from .nifti import case_name, read_label
 from .pairs import check_pair
 from .patient_summary import over_patients, table
+from .prediction_record import TRAINED_ON, warnings_of
 from .progress import progress
 from .tree import LABEL_SUFFIX, scans_of
 
@@ -84,6 +85,12 @@ def score(
         outcomes = run_cases(work, pairs, workers=workers, executor=executor)
         done = gather(progress(outcomes, what="scoring", total=len(pairs)))
     code = max(code, done.exit_code)
+    flattered = [case for case in done.results if TRAINED_ON in warnings_of(pairs[case][1])]
+    if flattered:
+        what = f"{len(flattered)} of {counted(len(done.results), 'mask')} are of scans that the network was trained on"
+        mend = "Their scores say nothing of other patients: `lungseg evaluate` scores held-out ones."
+        some = ", ".join(flattered[:5]) + (", ..." if len(flattered) > 5 else "")
+        problems.append(Problem(TRAINED_ON, what, "", some, mend, str(predictions), severity="warning"))
     problems = sorted([*problems, *done.problems], key=lambda problem: (problem.case, problem.file, problem.code))
     cases = list(done.results.values())
     if not cases:
