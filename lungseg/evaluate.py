@@ -29,7 +29,8 @@ from .patient_summary import over_patients
 from .progress import progress
 from .report.evaluation_page import PAGE, write_report
 from .report.from_evaluation import evaluation_report
-from .run_folder import METRICS, SPLITS, check_weights, processed_folder
+from .run_folder import METRICS, SPLITS, processed_folder
+from .run_weights import check_weights
 from .splits import Split
 from .tally import SliceTally, total
 from .tree import Tree, read_tree

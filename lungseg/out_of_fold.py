@@ -22,7 +22,8 @@ from .inference import Segmenter
 from .leakage import check_unseen
 from .manifest import Manifest
 from .probability_map import MapVolume, read_map, write_map
-from .run_folder import SPLITS, check_weights, data_digest
+from .run_folder import SPLITS, data_digest
+from .run_weights import check_weights
 from .splits import Fold, Split
 from .tally import SliceTally
 

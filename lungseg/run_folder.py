@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from . import __version__
 from .case_record import image_name, mask_name
 from .checkpoint import BEST, FOLDER, LAST, load_checkpoint
 from .config import Recipe, to_dict
-from .errors import DataError, IntegrityError, LungsegError, UsageError
+from .errors import DataError, IntegrityError, LungsegError, UsageError, printable
 from .files import check_format, digest, read_json, write_json
 from .manifest import Manifest
 from .splits import Split
@@ -26,7 +27,7 @@ FORMAT = 1
 CONFIG, SPLITS, METRICS, CURVES = "config.json", "splits.json", "metrics.csv", "curves.png"
 CROSSVAL = "crossval.json"  # in place of config.json, where the folds are run folders below
 # What may differ when a run goes on: where the data lie, which machine it is, and what was not known before the end.
-NOT_DECIDING = ("lungseg", "processed", "machine", "finished", "chosen")
+NOT_DECIDING = ("lungseg", "processed", "machine", "earlier_machines", "finished", "chosen")
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,30 @@ def _bad_config(path: Path, expected: str, found: str) -> LungsegError:
 
 
 def begin(run: Path, config: dict[str, Any], split: Split, processed: Path, machine: dict[str, Any]) -> None:
-    """Write what a run starts, or goes on, with; config.json last, because it says that there is a run."""
-    if not (run / CONFIG).exists():
+    """Write what a run starts, or goes on, with; config.json last, because it says that there is a run.
+
+    A run that goes on on another machine, or with another torch, is warned of: its weights are not those of one that
+    was trained in one piece.  ``earlier_machines`` keeps what its other parts were made on.
+    """
+    earlier: list[Any] = []
+    if (run / CONFIG).exists():
+        before = read_config(run)
+        earlier = [*(before.get("earlier_machines") or []), before.get("machine")]
+    else:
         split.write(run / SPLITS)
+    if earlier and earlier[-1] == machine:
+        earlier.pop()
+    elif earlier:
+        last = earlier[-1] if isinstance(earlier[-1], dict) else {}
+        other = ", ".join(
+            f"{key} {machine[key]} after {last.get(key)}" for key in machine if machine[key] != last.get(key)
+        )
+        what = f"goes on with {other}: the weights will not be those of a run in one piece"
+        print(f"train: warning: {printable(run)} {printable(what)}", file=sys.stderr, flush=True)
     way = os.path.relpath(processed.resolve(), run.resolve())
-    write_json(run / CONFIG, {**config, "processed": Path(way).as_posix(), "machine": machine, "finished": None})
+    parts = {"earlier_machines": earlier} if earlier else {}
+    begun = {**config, "processed": Path(way).as_posix(), "machine": machine, **parts, "finished": None}
+    write_json(run / CONFIG, begun)
 
 
 def finish(run: Path, result: RunResult) -> None:
@@ -154,44 +174,6 @@ def finished(run: Path) -> RunResult | None:
     ):
         raise _bad_config(Path(run) / CONFIG, "how the run ended (finished)", str(ended)[:200])
     return RunResult(run=run, **ended)
-
-
-def check_weights(run: Path, checkpoint: str, split: Split, manifest: Manifest, *, stage: str) -> None:
-    """Refuse weights that may have seen the patients that a run holds out.
-
-    Args:
-        run: its folder.
-        checkpoint: name of the file that is used.
-        split: of the run.
-        manifest: of the slices that the patients are scored on.
-        stage: for the message.
-
-    Raises:
-        DataError: the checkpoint is of another fold or of other data; or the slices are not those that were trained on,
-            so that a name may now stand for another patient.
-        IntegrityError: the checkpoint is refused.
-    """
-    config, own = read_config(run), load_checkpoint(run / FOLDER / checkpoint)["hyper_parameters"]["config"]
-    same_data = config["data"] == own.get("data")
-    if not (config["fold"] == own.get("fold") == split.fold and same_data):
-        raise DataError.of(
-            "leak",
-            f"holds weights that may have been trained on the patients to be scored ({checkpoint})",
-            expected=f"weights of fold {split.fold}, trained on the data of this run",
-            found=f"weights of fold {own.get('fold')}, trained on {'the same' if same_data else 'other'} data",
-            file=run,
-            mend="Train this fold again, or put its own checkpoint back.",
-            stage=stage,
-        )
-    made = {"settings": to_dict(manifest.config), "digest": data_digest(manifest, [*split.train, *split.inner_val])}
-    if any(config["data"][name] != value for name, value in made.items()):
-        raise DataError.of(
-            "other-data",
-            "was trained on other slices than those in the preprocessed folder",
-            file=run,
-            mend="Preprocess as before, or train again into another folder.",
-            stage=stage,
-        )
 
 
 def processed_folder(run: str | Path) -> Path:

@@ -125,6 +125,23 @@ def test_the_same_settings_go_on_on_another_machine_and_version(run: Path, manif
     refuse_other(run, config_of(manifest), make_split(manifest.labelled))
 
 
+def test_row_36_a_run_that_goes_on_with_another_torch_is_warned_of_and_says_so(
+    run: Path, manifest: Manifest, capsys
+) -> None:
+    config, split = config_of(manifest), make_split(manifest.labelled)
+    whole = (run / "config.json").read_bytes()
+    begin(run, config, split, manifest.root, MACHINE)
+    assert (run / "config.json").read_bytes() == whole and capsys.readouterr().err == ""
+    for torch in ("2.12", "2.13", "2.13"):
+        begin(run, config, split, manifest.root, {**MACHINE, "torch": torch})
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "torch 2.12 after None" in said[0] and "torch 2.13 after 2.12" in said[1]
+    read = read_config(run)
+    assert read["machine"]["torch"] == "2.13"
+    assert read["earlier_machines"] == [MACHINE, {**MACHINE, "torch": "2.12"}]
+    refuse_other(run, config, split)
+
+
 def test_every_setting_that_differs_is_named_with_both_values(run: Path, manifest: Manifest) -> None:
     with pytest.raises(UsageError) as caught:
         refuse_other(
