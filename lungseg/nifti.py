@@ -174,14 +174,12 @@ def write_mask(path: str | Path, mask: np.ndarray, like: Scan) -> None:
 
 def _read(path: Path, room: Room) -> tuple[Header, np.ndarray, int, str]:
     """Header, raw voxels [n] in the file's type, size of the file and its hash."""
-    if not is_nifti(path):
-        raise bad(
-            "bad-suffix",
-            "is no NIfTI file by its name",
-            ".nii or .nii.gz",
-            path.suffix or "no suffix",
-            MEND_FORMAT,
-        )
+    if path.is_dir():
+        mend = "Name the scan's file in it, or give the folder another name."
+        raise UsageError.of("not-a-file", "is a folder, where a scan is wanted", file=path, mend=mend)
+    if not is_nifti(path) and path.exists():
+        what, found = "is no NIfTI file by its name", path.suffix or "no suffix"
+        raise bad("bad-suffix", what, ".nii or .nii.gz", found, MEND_FORMAT)
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -190,9 +188,6 @@ def _read(path: Path, room: Room) -> tuple[Header, np.ndarray, int, str]:
             stream = _inflated(file, hasher) if packed else _plain(file, hasher)
             header, raw = _collect(stream, size * _MAX_DEFLATE_RATIO + _CHUNK if packed else size, room)
             return header, raw, size, hasher.hexdigest()
-    except IsADirectoryError as cause:
-        mend = "Name the scan's file in it, or give the folder another name."
-        raise UsageError.of("not-a-file", "is a folder, where a scan is wanted", file=path, mend=mend) from cause
     except OSError as cause:
         raise machine_error(cause, path) from cause
 

@@ -28,6 +28,10 @@ CONFIG, SPLITS, METRICS, CURVES = "config.json", "splits.json", "metrics.csv", "
 CROSSVAL = "crossval.json"  # in place of config.json, where the folds are run folders below
 # What may differ when a run goes on: where the data lie, which machine it is, and what was not known before the end.
 NOT_DECIDING = ("lungseg", "processed", "machine", "earlier_machines", "finished", "chosen")
+# What Lightning reads of a checkpoint, beside the weights, when a run goes on.
+_TO_GO_ON = frozenset(
+    ("epoch", "global_step", "loops", "lr_schedulers", "optimizer_states", "pytorch-lightning_version")
+)
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,12 @@ def refuse_started(run: Path) -> None:
         mend = "Choose another folder for a new run."
         raise UsageError.of("run-exists", "holds a cross-validated run already", file=run, mend=mend)
     if not (run / CONFIG).exists():
+        if any((run / FOLDER).glob("*.ckpt")):
+            what, mend = (
+                f"holds checkpoints, but no {CONFIG} that says of which run",
+                "Put it back, or choose another folder.",
+            )
+            raise UsageError.of("run-exists", what, file=run, mend=mend)
         return
     state = "finished" if finished(run) else "unfinished"
     mend = "Choose another folder for a new run."
@@ -249,18 +259,22 @@ def newest_checkpoint(run: Path) -> Path | None:
     """The checkpoint to go on from: ``last.ckpt``; where a user took that away, ``best.ckpt``; None without both.
 
     Raises:
-        IntegrityError: ``last.ckpt`` is damaged; the message says how to go on from ``best.ckpt``.
+        IntegrityError: it is damaged, or holds weights alone; the message says how to go on from ``best.ckpt``.
     """
     last, best = run / FOLDER / LAST, run / FOLDER / BEST
-    if last.exists():
-        try:
-            load_checkpoint(last)
-        except IntegrityError as error:
-            way = f"Or delete {LAST}, and --resume goes on from {BEST}, to the same final weights."
-            mend = f"{error.problem.mend} {way}" if best.exists() else error.problem.mend
-            raise IntegrityError(replace(error.problem, mend=mend)) from error
-        return last
-    return best if best.exists() else None
+    newest = last if last.exists() else best
+    if not newest.exists():
+        return None
+    try:
+        missing = sorted(_TO_GO_ON.difference(load_checkpoint(newest)))
+        if missing:
+            what, mend = "holds weights, but not all that training goes on with", "Train anew, into another folder."
+            raise IntegrityError.of("no-training-state", what, found=f"no {', '.join(missing)}", file=newest, mend=mend)
+    except IntegrityError as error:
+        way = f"Or delete {LAST}, and --resume goes on from {BEST}, to the same final weights."
+        mend = f"{error.problem.mend} {way}" if newest == last and best.exists() else error.problem.mend
+        raise IntegrityError(replace(error.problem, mend=mend)) from error
+    return newest
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

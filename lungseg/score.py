@@ -116,7 +116,8 @@ def _pairs(predictions: Path, labels: Path) -> tuple[dict[str, tuple[str, Path, 
     """(case, prediction, label) by case, and what has no partner."""
     for path in (predictions, labels):
         if not path.exists():
-            raise UsageError.of("missing-file", "there is no such file or folder", file=path)
+            mend = "Name a mask and its label, or a folder of masks and one of labels."
+            raise UsageError.of("missing-file", "there is no such file or folder", file=path, mend=mend)
     if predictions.is_dir() != labels.is_dir():
         file, folder = (labels, predictions) if predictions.is_dir() else (predictions, labels)
         raise UsageError.of(

@@ -68,7 +68,7 @@ class Split:
         Raises:
             UsageError: the file is missing, no such JSON, or a patient stands in two groups.
         """
-        value = read_json(path)
+        value = read_json(path, mend="Take the run's folder from where it came from again, or train again.")
         version = value.get("version") if isinstance(value, dict) else None
         if type(version) is int and version > VERSION:
             raise _bad(path, "was written by a later version of lungseg; update it", f"version {VERSION}", version)

@@ -410,8 +410,11 @@ def test_files_that_are_no_scans(tmp_path: Path) -> None:
     assert "dcm2niix" in refused(tmp_path / "d.nii.gz", "not-gzip").problem.mend
     (tmp_path / "e.dcm").write_bytes(b"DICM")
     refused(tmp_path / "e.dcm", "bad-suffix")
-    with pytest.raises(UsageError):
-        read_scan(tmp_path / "missing.nii.gz")
+    for name in ("missing.nii.gz", "missing", "missing.dcm"):
+        with pytest.raises(UsageError, match="no such file"):
+            read_scan(tmp_path / name)
+    with pytest.raises(UsageError, match="is a folder"):
+        read_scan(tmp_path)
     (tmp_path / "folder.nii.gz").mkdir()
     with pytest.raises(UsageError):
         read_scan(tmp_path / "folder.nii.gz")

@@ -99,6 +99,16 @@ def test_a_damaged_config_is_refused(run: Path, text: str) -> None:
         read_config(run)
 
 
+def test_checkpoints_of_a_run_without_its_config_are_never_written_over(run: Path) -> None:
+    (run / FOLDER).mkdir()
+    refuse_started(run.parent / "another")
+    (run / "config.json").unlink()
+    refuse_started(run)  # a kill leaves it so, before there is a checkpoint
+    save_checkpoint(checkpoint_of(), run / FOLDER / "best.ckpt")
+    with pytest.raises(UsageError, match=r"one: holds checkpoints, but no config\.json"):
+        refuse_started(run)
+
+
 def test_a_run_of_a_later_version_is_no_damaged_one(run: Path) -> None:
     path = run / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "lungseg": "9.0"}))
@@ -166,9 +176,13 @@ def test_the_checkpoint_to_go_on_from_is_last_then_best_then_none(run: Path) -> 
     folder = run / FOLDER
     folder.mkdir()
     assert newest_checkpoint(run) is None
-    save_checkpoint(checkpoint_of(), folder / "best.ckpt")
+    state = {"epoch": 0, "loops": {}, "lr_schedulers": [], "optimizer_states": [], "pytorch-lightning_version": "2"}
+    save_checkpoint({**checkpoint_of(), **state}, folder / "best.ckpt")
     assert newest_checkpoint(run) == folder / "best.ckpt"
     save_checkpoint(checkpoint_of(), folder / "last.ckpt")
+    with pytest.raises(IntegrityError, match=r"last\.ckpt: holds weights, but .* no epoch, loops.*delete last\.ckpt"):
+        newest_checkpoint(run)
+    save_checkpoint({**checkpoint_of(), **state}, folder / "last.ckpt")
     assert newest_checkpoint(run) == folder / "last.ckpt"
     (folder / "last.ckpt").write_bytes(b"")
     with pytest.raises(IntegrityError, match=r"delete last\.ckpt.*best\.ckpt"):
