@@ -12,7 +12,7 @@ from .errors import DataError, UsageError
 from .geometry import SliceGrid, slice_of
 from .lungs import first_lung_slice
 
-_INT16 = range(-(1 << 15), 1 << 15)
+_INT16 = 1 << 15  # numbers of two bytes are below
 SliceRoom = tuple[np.ndarray, np.ndarray]
 
 
@@ -88,8 +88,8 @@ def slice_image(
         float16 [size, size], HU clipped and divided: air is -0.3256.
     """
     clipped, picture = room or slice_room(las)
-    limits = config.hu_min, config.hu_max
-    if clipped.dtype == np.int16 and all(value in _INT16 for value in limits):
+    limits = float(config.hu_min), float(config.hu_max)
+    if clipped.dtype == np.int16 and all(value.is_integer() and abs(value) < _INT16 for value in limits):
         # Clipped as numbers of two bytes, in half the time.
         np.clip(slice_of(las, z), int(limits[0]), int(limits[1]), out=clipped)
         np.copyto(picture, clipped, casting="unsafe")
