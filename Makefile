@@ -16,6 +16,7 @@ help:
 	@echo "make bench-faults  what other tools do with the same broken files, into docs/faults.md"
 	@echo "make bench VOLUMES=TREE BASELINE=FOLDER [ROWS=...]  cost on the CPU against the published recipe, measured"
 	@echo "make bench-gpu [BASELINE=FOLDER] [PARTS='train recipe']  training and prediction on a GPU, measured"
+	@echo "make bench-cluster [RUNS='plain killed']  scans on a cluster of processes, with workers and scheduler killed"
 	@echo "make bench-demo  measure the demo and write the figures into README.md"
 	@echo "make bench-crossval OUT=FOLDER [SLICES=TREE] [EPOCHS=40]  cross-validation of the sample, or of stacks of slices"
 	@echo "make bench-real VOLUMES=TREE SLICES=TREE OUT=FOLDER [MINUTES=20]  the pipeline on real CT, measured"
@@ -81,6 +82,11 @@ EPOCHS := 40
 bench-crossval: setup
 	bash benchmarks/crossval.sh $(if $(SLICES),slices $(SLICES) $(OUT) $(EPOCHS),sample $(OUT))
 	$(BIN)/python benchmarks/figures.py crossval $(OUT)
+
+.PHONY: bench-cluster
+RUNS :=
+bench-cluster: setup
+	$(BIN)/python benchmarks/cluster.py $(if $(RUNS),--runs $(RUNS))
 
 FIGURES :=
 stress: setup

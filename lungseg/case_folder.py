@@ -13,6 +13,7 @@ from .config import PreprocessConfig
 from .files import TEMPORARY_PREFIX, atomic_write, clear_temporary, digest, make_folder
 from .geometry import SliceGrid, to_las
 from .nifti import Scan
+from .place import is_remote
 from .slice_folder import NpyFile, new_folder
 from .slicing import skipped_slices, slice_image, slice_mask, slice_room
 
@@ -138,13 +139,16 @@ def remove_stale(folder: Path, wanted: set[str]) -> None:
 
     Files that no run writes stay: the folder may be one that the user keeps something else in.
     """
-    for path in folder.glob(f"**/{TEMPORARY_PREFIX}*"):
-        if path.is_dir():
-            shutil.rmtree(path)
+    if not is_remote(folder):
+        for path in folder.glob(f"**/{TEMPORARY_PREFIX}*"):
+            if path.is_dir():
+                shutil.rmtree(path)
     for pattern in (CASE_RECORD, TUMOUR, "images/[0-9]*.npy", "masks/[0-9]*.npy", f"**/{TEMPORARY_PREFIX}*"):
         for path in folder.glob(pattern):
             if path.is_file() and path.relative_to(folder).as_posix() not in wanted:
                 path.unlink()
+    if is_remote(folder):  # which has no folders that could stay behind
+        return
     for name in ("images", "masks"):
         with contextlib.suppress(OSError):  # not empty, or not there
             (folder / name).rmdir()
@@ -153,5 +157,6 @@ def remove_stale(folder: Path, wanted: set[str]) -> None:
 def remove_case(folder: Path) -> None:
     """Remove a case's folder, but for files that no run writes."""
     remove_stale(folder, set())
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    if not is_remote(folder):
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -6,7 +6,6 @@ the problem as one line and exits with the error's ``exit_code``; ``--debug`` sh
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
@@ -17,7 +16,7 @@ NOTICE = "Research only, not a medical device, not for clinical use."
 
 def printable(name: str | PurePath) -> str:
     """The name with control characters and undecodable bytes escaped, so that it stays on one line of a log."""
-    text = os.fspath(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = str(name).encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
@@ -54,7 +53,7 @@ class Problem:
         """The same problem, with the file or the case filled in."""
         return replace(
             self,
-            file=self.file if file is None else os.fspath(file),
+            file=self.file if file is None else str(file),
             case=self.case if case is None else case,
         )
 
@@ -100,7 +99,7 @@ class LungsegError(Exception):
         """Short form: ``raise UsageError.of("no-such-file", "there is no such file", file=path)``."""
         stage = fields.pop("stage", "")
         if "file" in fields:
-            fields["file"] = os.fspath(fields["file"])
+            fields["file"] = str(fields["file"])
         return cls(Problem(code, what, **fields), stage)
 
 

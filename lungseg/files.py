@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 import xxhash
 
 from .errors import IntegrityError, LungsegError, MachineError, Problem, UsageError
+from .place import is_remote, place, put
 
 TEMPORARY_PREFIX = ".lungseg-partial-"
 LOCK_NAME = ".lungseg.lock"
@@ -36,6 +38,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path``; on leaving the block without an error it takes the place of ``path``.
 
+    For an address in an object store it is a file of this machine, which is then put there in one request.
+
     Args:
         path: the final name; its folder must exist.
         durable: fsync the file before and its folder after the move.
@@ -44,7 +48,11 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         MachineError: the disk is full or the folder can not be written; the temporary file is gone then, and what stood
             at ``path`` before still stands there.
     """
-    path = Path(path)
+    path = place(path)
+    if is_remote(path):
+        with _to_be_put(path) as temporary:
+            yield temporary
+        return
     # The suffix stays last, because some writers choose their format by it.
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     if len(os.fsencode(temporary.name)) > _LONGEST_NAME:
@@ -63,6 +71,18 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _to_be_put(path: Path) -> Iterator[Path]:
+    """A file of this machine that becomes an object of a store when the block is left without an error."""
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        try:
+            put(path, temporary.read_bytes())
+        except OSError as error:
+            raise machine_error(error, path) from error
 
 
 def atomic_write(path: str | Path, data: bytes | memoryview, *, durable: bool = False) -> None:
@@ -88,7 +108,7 @@ def read_json(path: str | Path, *, error: type[LungsegError] = UsageError, mend:
         error: the file is missing, unreadable or no JSON.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with place(path).open(encoding="utf-8", errors="surrogateescape") as file:
             return json.load(file, parse_constant=_no_constant)
     except FileNotFoundError as cause:
         raise error(Problem("missing-file", "there is no such file", file=str(path), mend=mend)) from cause
@@ -147,9 +167,12 @@ def folder_lock(folder: str | Path, *, stage: str, wait_s: float = 0.0) -> Itera
     Raises:
         MachineError: another process holds it longer than ``wait_s`` seconds.
     """
+    folder = place(folder)
+    if is_remote(folder):  # which has no locks: two writers put equal objects
+        yield
+        return
     import filelock
 
-    folder = Path(folder)
     make_folder(folder)
     lock = filelock.FileLock(folder / LOCK_NAME, timeout=wait_s)
     try:
@@ -182,7 +205,9 @@ def clear_temporary(folder: str | Path) -> None:
 
 def make_folder(folder: str | Path) -> Path:
     """Make ``folder`` and its parents; a file in its way or a read-only place is said as such."""
-    folder = Path(folder)
+    folder = place(folder)
+    if is_remote(folder):  # where a folder is only the beginning of names
+        return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as cause:
@@ -204,14 +229,14 @@ def check_record(path: str | Path, data: Iterable[str | Path]) -> None:
     Raises:
         UsageError: it would overwrite a scan or lie within the data; it is a folder, or its folder does not exist.
     """
-    path = Path(path)
-    place, mend = path.resolve(), "Name another file, outside of the data."
-    taken = [Path(item).resolve() for item in data]
-    if place.name.lower().endswith((".nii", ".nii.gz")) or any(item in (place, *place.parents) for item in taken):
+    path = place(path)
+    target, mend = path.resolve(), "Name another file, outside of the data."
+    taken = [place(item).resolve() for item in data]
+    if target.name.lower().endswith((".nii", ".nii.gz")) or any(item in (target, *target.parents) for item in taken):
         raise UsageError.of("out-in-data", "a record would be written over or into the data", file=path, mend=mend)
     if path.is_dir():
         raise UsageError.of("not-a-file", "is a folder, where a file is wanted", file=path, mend=mend)
-    if not place.parent.is_dir():
+    if not is_remote(target) and not target.parent.is_dir():
         raise UsageError.of("missing-folder", "its folder does not exist", file=path, mend="Make it, or name another.")
 
 
@@ -221,6 +246,8 @@ def require_free_space(folder: str | Path, needed_bytes: int, *, stage: str) -> 
     Raises:
         MachineError: the file system of ``folder`` has less than ``needed_bytes`` bytes free.
     """
+    if is_remote(folder):
+        return
     probe = Path(folder).absolute()
     while not probe.exists():
         probe = probe.parent

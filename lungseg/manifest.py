@@ -12,6 +12,7 @@ from .case_record import MEND, CaseRecord, damaged
 from .config import PreprocessConfig, from_dict, to_dict
 from .errors import DataError, LungsegError
 from .files import check_format, read_json, write_json
+from .place import place
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -79,7 +80,7 @@ class Manifest:
         Raises:
             DataError: there is none, it is damaged, or it is of another version.
         """
-        root = Path(processed)
+        root = place(processed)
         path = root / MANIFEST
         if not path.is_file():
             mend = "Name a folder that `lungseg preprocess` has finished writing."

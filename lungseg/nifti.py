@@ -24,6 +24,7 @@ from .geometry import orientation_of
 from .memory import Room, require_memory
 from .nifti_fields import SIZEOF_V1, SIZEOF_V2, mask_header
 from .nifti_header import MEND_COPY, MEND_FORMAT, MEND_WRITE, Header, bad, check_extensions, header_size, parse_header
+from .place import is_remote, place
 
 SUFFIXES = (".nii.gz", ".nii")
 _CHUNK = 1 << 16  # memory of twice as much is given back after each use, and cleared by the system at the next
@@ -79,7 +80,7 @@ class Scan:
 
 def case_name(path: str | PurePath) -> str:
     """``lung_001`` for ``.../lung_001.nii.gz``; in composed form (NFC), because macOS takes letters apart in names."""
-    name = unicodedata.normalize("NFC", PurePath(path).name)
+    name = unicodedata.normalize("NFC", PurePath(str(path)).name)
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
@@ -88,7 +89,7 @@ def case_name(path: str | PurePath) -> str:
 
 def is_nifti(path: str | PurePath) -> bool:
     """Whether the name ends as a NIfTI file's does; macOS' ``._*`` companions are none."""
-    name = PurePath(path).name
+    name = PurePath(str(path)).name
     return name.lower().endswith(SUFFIXES) and not name.startswith("._")
 
 
@@ -96,7 +97,7 @@ def read_scan(path: str | Path, room: Room | None = None) -> Scan:
     """Read a CT scan, checked to its last byte.
 
     Args:
-        path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or -2, either byte order.
+        path: a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or -2, either byte order, or its address in a store.
         room: memory to read it into, where several are read one after the other; the next one overwrites this one.
 
     Raises:
@@ -104,7 +105,7 @@ def read_scan(path: str | Path, room: Room | None = None) -> Scan:
         DataError: the file is damaged, no three-dimensional scan, or its values can not be HU.
         MachineError: the system can not read it.
     """
-    path = Path(path)
+    path = place(path)
     try:
         header, raw, size, hash_ = _read(path, room or Room())
         voxels = _values(header, raw)
@@ -181,8 +182,8 @@ def _read(path: Path, room: Room) -> tuple[Header, np.ndarray, int, str]:
         what, found = "is no NIfTI file by its name", path.suffix or "no suffix"
         raise bad("bad-suffix", what, ".nii or .nii.gz", found, MEND_FORMAT)
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with path.open("rb") as file:
+            size = path.stat().st_size if is_remote(path) else os.fstat(file.fileno()).st_size
             hasher = xxhash.xxh3_128()
             packed = path.name.lower().endswith(".gz")
             stream = _inflated(file, hasher) if packed else _plain(file, hasher)

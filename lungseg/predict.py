@@ -19,6 +19,7 @@ from .geometry import SliceGrid, from_las, to_las
 from .inference import MaskVolume, Segmenter
 from .nifti import case_name, is_nifti, read_label, read_scan, write_mask
 from .pairs import hu_warnings
+from .place import place
 from .postprocess import PostProcessing, calibrated, drop_small
 from .prediction_record import Predicted, Prediction, already_there, record_start, tumour_entry
 from .progress import progress
@@ -95,7 +96,7 @@ def predict(
         IntegrityError: the checkpoint or weights file is refused.
         MachineError: memory, disk or device fail, or another process writes to ``out``.
     """
-    scan, out = Path(scan), Path(out)
+    scan, out = place(scan), place(out)
     given = {"threshold": threshold, "smallest_ml": smallest_ml, "temperature": temperature}
     asked = {name: float(value) for name, value in given.items() if value is not None}
     PostProcessing(**asked)  # refused before anything is read

@@ -19,6 +19,7 @@ from .manifest import Manifest, settings_from
 from .memory import Room
 from .nifti import read_label, read_scan
 from .pairs import check_pair, hu_warnings, same_scans
+from .place import is_remote, place
 from .preprocess_folder import clear_others, recorded_slice_sets, refuse_elsewhere, refuse_others
 from .progress import progress
 from .publish import new_case
@@ -102,7 +103,7 @@ def preprocess(
     config = PreprocessConfig(size=size, skip_slices=check_skip(str(skip_slices)))
     if not 8 <= size <= 4096:
         raise UsageError.of("bad-size", "the slice size can not be meant", expected="8 to 4096", found=str(size))
-    tree, out = read_tree(root), Path(out)
+    tree, out = read_tree(root), place(out)
     refuse_elsewhere(out, tree)
     if out.is_dir() and not (out / LOCK_NAME).exists() and not rebuild:
         refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
@@ -112,8 +113,9 @@ def preprocess(
             refuse_others(out, config, tree)
         # A finished slice set takes about 1.5 bytes a pixel more than nothing; packed scans about as much as that.
         sizes = {case.name: case.image.stat().st_size for case in tree.cases}
-        missing = sum(bytes_ for name, bytes_ in sizes.items() if not (out / name / CASE_RECORD).exists())
-        require_free_space(out, missing // 2, stage=STAGE)
+        if not is_remote(out):
+            missing = sum(bytes_ for name, bytes_ in sizes.items() if not (out / name / CASE_RECORD).exists())
+            require_free_space(out, missing // 2, stage=STAGE)
         tasks = {case.name: _task(case, tree, out, config, shared=executor is not None) for case in tree.cases}
         threads = 1 if workers else cores()
         workers = workers or worth_workers(sizes.values())

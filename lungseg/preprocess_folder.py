@@ -76,7 +76,8 @@ def refuse_others(out: Path, config: PreprocessConfig, tree: Tree) -> None:
 
 
 def _foreign(out: Path, known: set[str]) -> Iterator[Path]:
-    return (path for path in out.iterdir() if path.name not in known and not path.name.startswith(TEMPORARY_PREFIX))
+    there = out.iterdir() if out.is_dir() else iter(())  # a store has no empty folders
+    return (path for path in there if path.name not in known and not path.name.startswith(TEMPORARY_PREFIX))
 
 
 def clear_others(out: Path, done: set[str]) -> None:

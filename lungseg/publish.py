@@ -2,7 +2,8 @@
 
 One machine needs none of it: there a folder has one writer, which holds the lock.  On a cluster a worker that is taken
 for dead may still be at work on a case that another one does again.  Each makes the case in a folder of its own; what
-they put in place are equal bytes, so it does not matter who is first, or last.
+they put in place are equal bytes, so it does not matter who is first, or last.  An object store gets the files of a
+case one by one, likewise its record last.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import contextlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from .case_folder import remove_stale
 from .case_record import CASE_RECORD
 from .files import TEMPORARY_PREFIX, machine_error, make_folder
+from .place import is_remote, put
 
 
 @contextlib.contextmanager
@@ -25,11 +28,17 @@ def new_case(folder: Path, *, shared: bool) -> Iterator[Path]:
 
     Args:
         folder: the case's own folder, whose record was removed before.
-        shared: whether another process may be at work on the same case.
+        shared: whether another process may be at work on the same case; of an object store that is always taken so.
 
     Raises:
         MachineError: the disk is full or can not be written.
     """
+    if is_remote(folder):
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as temporary:
+            made = Path(temporary)
+            yield made
+            _put_in_store(made, folder)
+        return
     if not shared:
         yield folder
         return
@@ -50,6 +59,16 @@ def files_of(made: Path) -> list[str]:
     """Names of all files of a case below its folder, the record last."""
     names = [path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()]
     return sorted(names, key=lambda name: (name == CASE_RECORD, name))
+
+
+def _put_in_store(made: Path, folder: Path) -> None:
+    names = files_of(made)
+    try:
+        remove_stale(folder, set(names))
+        for name in names:
+            put(folder / name, (made / name).read_bytes())
+    except OSError as error:
+        raise machine_error(error, folder) from error
 
 
 def _put_in_place(made: Path, folder: Path) -> None:

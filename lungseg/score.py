@@ -18,6 +18,7 @@ from .geometry import to_las
 from .nifti import case_name, read_label
 from .pairs import check_pair
 from .patient_summary import over_patients, table
+from .place import place
 from .prediction_record import TRAINED_ON, warnings_of
 from .progress import progress
 from .tree import LABEL_SUFFIX, scans_of
@@ -77,8 +78,8 @@ def score(
     """
     for record in (json_file, csv_file):
         if record is not None:
-            check_record(record, [labels, *([] if Path(predictions).is_dir() else [predictions])])
-    pairs, problems = _pairs(Path(predictions), Path(labels))
+            check_record(record, [labels, *([] if place(predictions).is_dir() else [predictions])])
+    pairs, problems = _pairs(place(predictions), place(labels))
     code = DataError.exit_code if any(problem.severity == "error" for problem in problems) else 0
     work = partial(_one_case, slice_sets)
     with cluster_executor(cluster) as executor:

@@ -20,6 +20,7 @@ from typing import Any
 from .errors import DataError, LungsegError, Problem, UsageError
 from .files import read_json
 from .nifti import case_name, is_nifti
+from .place import place
 
 LABEL_SUFFIX = "_label"
 _MEND = "Complete the folder, or correct dataset.json."
@@ -72,7 +73,7 @@ def read_tree(root: str | Path) -> Tree:
     Raises:
         UsageError: there is no such folder, or nothing in it looks like a data set.
     """
-    root = Path(root)
+    root = place(root)
     if not root.is_dir():
         what = "is a file, where a folder is wanted" if root.exists() else "there is no such folder"
         raise UsageError.of("missing-folder", what, file=root, mend="Name the folder that holds imagesTr and labelsTr.")
@@ -164,7 +165,7 @@ def _entry(root: Path, name: Any) -> Path:
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\\" in name or "\0" in name or not is_nifti(relative):
         raise ValueError(f"{name!r} names no scan below the folder")
-    return root / relative
+    return root / relative.as_posix()
 
 
 def _as_stored(path: Path) -> Path:

@@ -14,6 +14,7 @@ from .executor import gather, run_cases
 from .files import check_record, write_json
 from .nifti import read_label, read_scan
 from .pairs import grid_problem, hu_warnings, same_scans
+from .place import place
 from .progress import progress
 from .tree import Case, read_tree
 
@@ -141,6 +142,6 @@ def _one_case(case: Case) -> tuple[list[Problem], str]:
 def _below(file: str, root: Path) -> str:
     """The file relative to the folder that was checked, where it lies below it."""
     try:
-        return Path(file).relative_to(root).as_posix() if file else ""
+        return place(file).relative_to(root).as_posix() if file else ""
     except ValueError:
         return file

@@ -28,7 +28,7 @@ class DaskProcesses:
         host: address that all listen on.
         prefix: words before each command, by its number (0 is the scheduler), such as ``ip netns exec NAME``.
         hosts: address of each worker, where they are not all ``host``.
-        options: more words for every worker.
+        preload: a module that scheduler and workers import before anything else.
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class DaskProcesses:
         host: str = "127.0.0.1",
         prefix: list[list[str]] | None = None,
         hosts: list[str] | None = None,
-        options: list[str] | None = None,
+        preload: str | None = None,
     ) -> None:
         self.folder, self.host, self.nanny = folder, host, nanny
-        self._prefix, self._hosts, self._options = prefix or [], hosts or [], options or []
+        self._prefix, self._hosts = prefix or [], hosts or []
+        self._always = [*_NO_PAGES, *(["--preload", preload] if preload else [])]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -76,7 +77,7 @@ class DaskProcesses:
         self._started += 1
         host = self._hosts[self._started - 1] if self._hosts else self.host
         words = ["distributed.cli.dask_worker", self.address, "--nthreads", "1", "--memory-limit", str(MEMORY)]
-        words += ["--host", host, "--local-directory", str(self.folder), "--death-timeout", "60", *self._options]
+        words += ["--host", host, "--local-directory", str(self.folder), "--death-timeout", "60"]
         self.workers.append(self._start(self._started, [*words, "--nanny" if self.nanny else "--no-nanny"]))
 
     def _start(self, number: int, words: list[str]) -> subprocess.Popen[bytes]:
@@ -84,7 +85,7 @@ class DaskProcesses:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with open(self.folder / f"{words[0].rpartition('_')[2]}-{number}.log", "ab") as log:
             return subprocess.Popen(
-                [*prefix, sys.executable, "-m", *words, *_NO_PAGES],
+                [*prefix, sys.executable, "-m", *words, *self._always],
                 cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": path},
                 stdout=log,

@@ -22,6 +22,7 @@ from lungseg.score import score
 from lungseg.verify import verify
 from lungseg.worker_network import WorkerNetwork
 
+from . import folder_store
 from .dask_processes import DaskProcesses
 from .known_network import write_run
 from .training import TINY
@@ -30,7 +31,7 @@ from .volumes import tree_bytes, write_tree
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with DaskProcesses(tmp_path_factory.mktemp("dask"), nanny=False) as processes:
+    with DaskProcesses(tmp_path_factory.mktemp("dask"), nanny=False, preload="tests.folder_store") as processes:
         yield processes.address
 
 
@@ -59,6 +60,19 @@ def test_preprocess_writes_the_same_bytes_and_a_rerun_only_what_is_missing(
     again = preprocess(root, tmp_path / "many", size=16, skip_slices=2, cluster=cluster)
     assert set(again.manifest.cases) - set(again.reused) == {"lung_002", "lung_004", "lung_005"}
     assert tree_bytes(tmp_path / "many") == wanted
+
+
+@pytest.mark.filterwarnings("ignore:UPath 'folderstore'")
+def test_workers_read_from_a_store_and_write_to_one(cluster: str, root: Path, tmp_path: Path) -> None:
+    preprocess(root, tmp_path / "one", size=16, skip_slices=2, workers=1)
+    scans, out = (f"{folder_store.SCHEME}://{path}" for path in (root, tmp_path / "out"))
+    done = preprocess(scans, out, size=16, skip_slices=2, cluster=cluster)
+    assert len(done.manifest.cases) == 6 and done.reused == ()
+    assert tree_bytes(tmp_path / "out") == tree_bytes(tmp_path / "one")
+    (tmp_path / "out/lung_004/case.json").unlink()
+    again = preprocess(scans, out, size=16, skip_slices=2, cluster=cluster)
+    assert set(again.manifest.cases) - set(again.reused) == {"lung_004"}
+    assert tree_bytes(tmp_path / "out") == tree_bytes(tmp_path / "one")
 
 
 def test_verify_and_score_say_the_same(cluster: str, root: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lungseg.files import TEMPORARY_PREFIX
+from lungseg.place import is_remote, place
 
 from .case_file import CaseView, write_case
 from .content import FoundTumour, ScanReport
@@ -30,8 +31,8 @@ def write_prediction_page(out: str | Path, record: Mapping[str, Any], view: Case
     Raises:
         MachineError: the disk is full or the file can not be written.
     """
-    out = Path(out)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=out.parent) as folder:
+    out = place(out)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=None if is_remote(out) else out.parent) as folder:
         pictures = Path(folder) / "pictures.json"
         spots = write_case(pictures, view, budget=BUDGET_BYTES).found
         # Both list the largest first, by the same rule; of the smallest there are no spots.
@@ -73,7 +74,7 @@ def _tumour(part: Mapping[str, Any], spot: Spot | None) -> FoundTumour:
 def remove_stale_page(page: Path) -> None:
     """Remove the page of an older mask; a file that this package has not made stays."""
     with contextlib.suppress(OSError):
-        with open(page, "rb") as file:
+        with page.open("rb") as file:
             ours = GENERATOR.encode() in file.read(4096)
         if ours:
             page.unlink()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lungseg.errors import printable
 from lungseg.files import make_folder
+from lungseg.place import place
 
 from .case_file import read_case
 from .content import FoundTumour, ScanReport
@@ -27,7 +28,7 @@ def write_scan_report(report: ScanReport, out: str | Path) -> Path:
         DataError: the scan's pictures are damaged.
         MachineError: the disk is full or the file can not be written.
     """
-    out = Path(out)
+    out = place(out)
     make_folder(out.parent)
     keys = read_case(report.pictures)[1].keys
     shown = report.tumours[: len(keys)]

@@ -1,0 +1,314 @@
+"""Scans on a cluster: what `make bench-cluster` runs.  Every run is compared byte for byte with one machine's tree.
+
+A scheduler and its workers are separate processes of this machine, started as docs/clusters.md says.  Writes
+results/cluster.json, and the table of docs/clusters.md from there.
+
+    python benchmarks/cluster.py [--scans FOLDER] [--runs plain killed ...]
+    python benchmarks/cluster.py write     the table again
+
+Runs: 64 phantoms on 3 workers (``plain``), with a worker killed by SIGKILL (``killed``), with the scheduler killed and
+started again (``restarted``), with a scan that kills whoever opens it (``poison``), on hosts of their own (``hosts``);
+``throughput`` of 1 and 2 workers in turns, and the ``overhead`` of a case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import cluster_hosts  # noqa: E402
+import nibabel as nib  # noqa: E402
+import numpy as np  # noqa: E402
+from figures import RESULTS, _table, machine  # noqa: E402
+from speed_tables import between  # noqa: E402
+
+from lungseg.cluster import cluster_executor  # noqa: E402
+from lungseg.executor import run_cases  # noqa: E402
+from lungseg.files import read_json, write_json  # noqa: E402
+from lungseg.sample import write_sample  # noqa: E402
+from tests.dask_processes import DaskProcesses  # noqa: E402
+from tests.volumes import tree_bytes  # noqa: E402
+
+SCANS, SHAPE, WORKERS = 64, (96, 96, 48), 3
+LARGE, TIMES = 12, (4, 4, 2)  # scans for the throughput: phantoms enlarged, with new noise
+POISON = "lung_060"
+RESULT = RESULTS / "cluster.json"
+DOCUMENT = HERE.parent / "docs" / "clusters.md"
+# What a poison scan does: sitecustomize.py of every Python process of that run.
+HOOK = f"""
+import os, signal, sys
+def kill(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("imagesTr/{POISON}.nii.gz"):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(kill)
+"""
+SIZE = ["--size", "128", "--skip-slices", "0"]
+
+
+class Bench:
+    """The runs, all on the same scans."""
+
+    def __init__(self, folder: Path, scans: Path) -> None:
+        self.folder, self.scans = folder, scans
+
+    def preprocess(self, name: str, *words: str, prefix: list[str] | None = None, code: int = 0, **env: str) -> float:
+        """Run the command into a folder of that name; returns seconds."""
+        command = [*(prefix or []), sys.executable, "-m", "lungseg.cli", "preprocess"]
+        started = time.monotonic()
+        done = subprocess.run(
+            [*command, str(self.scans), str(self.folder / name), *SIZE, *words],
+            cwd=HERE.parent,
+            env={**os.environ, "PYTHONPATH": str(HERE.parent), **env},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != code:
+            raise SystemExit(f"{name} ended with code {done.returncode}:\n{done.stderr[-3000:]}")
+        return time.monotonic() - started
+
+    def same(self, name: str, wanted: str = "one") -> bool:
+        return tree_bytes(self.folder / name) == tree_bytes(self.folder / wanted)
+
+    def done_in(self, name: str) -> int:
+        return len(list((self.folder / name).glob("*/case.json")))
+
+    def beside(self, name: str, least: int, act: Callable[[], None]) -> threading.Thread:
+        """Do something once so many cases of a run are there."""
+
+        def wait() -> None:
+            while self.done_in(name) < least:
+                time.sleep(0.05)
+            act()
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        return thread
+
+    def plain(self) -> dict[str, Any]:
+        with DaskProcesses(self.folder / "dask", WORKERS) as dask:
+            seconds = self.preprocess("plain", "--cluster", dask.address)
+            again = self.preprocess("plain", "--cluster", dask.address)
+        return {"same_bytes": self.same("plain"), "seconds": seconds, "rerun_seconds": again}
+
+    def killed(self) -> dict[str, Any]:
+        with DaskProcesses(self.folder / "dask-killed", WORKERS, nanny=False) as dask:
+            thread = self.beside("killed", 10, dask.workers[0].kill)
+            self.preprocess("killed", "--cluster", dask.address)
+            thread.join()
+            return {"same_bytes": self.same("killed"), "workers_left": sum(w.poll() is None for w in dask.workers)}
+
+    def restarted(self) -> dict[str, Any]:
+        with DaskProcesses(self.folder / "dask-restarted", WORKERS, nanny=False) as dask:
+            done: list[int] = []
+
+            def restart() -> None:
+                dask.kill_scheduler()
+                done.append(self.done_in("restarted"))
+                dask.start_scheduler()
+                for _ in range(WORKERS):
+                    dask.start_worker()
+
+            thread = self.beside("restarted", 10, restart)
+            self.preprocess("restarted", "--cluster", dask.address)
+            thread.join()
+        return {"same_bytes": self.same("restarted"), "done_when_it_died": done[0]}
+
+    def poison(self) -> dict[str, Any]:
+        hook = self.folder / "hook"
+        hook.mkdir(exist_ok=True)
+        (hook / "sitecustomize.py").write_text(HOOK)
+        path = os.pathsep.join([str(hook), str(HERE.parent)])
+        self.preprocess("poison-one", "--workers", "2", code=5, PYTHONPATH=path)
+        with _environment(PYTHONPATH=path), DaskProcesses(self.folder / "dask-poison", WORKERS) as dask:
+            self.preprocess("poison", "--cluster", dask.address, code=5)
+            deaths = sum(path.read_text().count("Restarting worker") for path in dask.folder.glob("*.log"))
+        failed = read_json(self.folder / "poison" / "manifest.json")["failed"]
+        return {"same_bytes": self.same("poison", "poison-one"), "set_aside": sorted(failed), "workers_killed": deaths}
+
+    def hosts(self) -> dict[str, Any]:
+        if not cluster_hosts.possible():
+            return {"skipped": "this system lets nobody make a network namespace"}
+        count = WORKERS + 1
+        with cluster_hosts.hosts(count):
+            dask = DaskProcesses(
+                self.folder / "dask-hosts",
+                WORKERS,
+                host=cluster_hosts.address(0),
+                prefix=[cluster_hosts.inside(number) for number in range(count)],
+                hosts=[cluster_hosts.address(number) for number in range(1, count)],
+            )
+            with dask:
+                self.preprocess("hosts", "--cluster", dask.address, prefix=cluster_hosts.inside(0))
+        return {"same_bytes": self.same("hosts"), "hosts": count}
+
+    def throughput(self, rounds: int = 3) -> dict[str, Any]:
+        """Seconds of the same large scans on 1 and on 2 workers, in turns."""
+        small, self.scans = self.scans, large(self.scans, self.folder / "large")
+        seconds: dict[int, list[float]] = {1: [], 2: []}
+        load = os.getloadavg()[0]
+        try:
+            for number in range(rounds):
+                for workers in (1, 2) if number % 2 else (2, 1):
+                    with DaskProcesses(self.folder / f"dask-{workers}", workers) as dask:
+                        with cluster_executor(dask.address) as executor:  # until all have started
+                            seen: set[int] = set()
+                            while len(seen) < workers:
+                                warm = {str(n): 0.2 for n in range(2 * workers)}
+                                seen |= {outcome.result for outcome in run_cases(_process, warm, executor=executor)}
+                        name = f"throughput-{workers}-{number}"
+                        seconds[workers].append(self.preprocess(name, "--cluster", dask.address))
+        finally:
+            self.scans = small
+        ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
+        return {
+            "scans": LARGE,
+            "seconds_1": _rounded(seconds[1]),
+            "seconds_2": _rounded(seconds[2]),
+            "ratio": round(statistics.median(ratios), 2),
+            "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+            "load_before": round(load, 1),
+        }
+
+    def overhead(self, cases: int = 200, rounds: int = 5) -> dict[str, Any]:
+        """Time of a case that does nothing, on one worker: what the cluster adds to each."""
+        with DaskProcesses(self.folder / "dask-overhead", 1) as dask, cluster_executor(dask.address) as executor:
+            tasks = {str(number): 0.0 for number in range(cases)}
+            times = []
+            for _ in range(rounds):
+                started = time.monotonic()
+                assert len(list(run_cases(_process, tasks, executor=executor))) == cases
+                times.append((time.monotonic() - started) / cases * 1000)
+        return {"cases": cases, "ms_quickest": round(min(times), 1), "ms_median": round(statistics.median(times), 1)}
+
+
+RUNS = ("plain", "killed", "restarted", "poison", "hosts", "throughput", "overhead")
+
+
+def _process(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def large(scans: Path, out: Path) -> Path:
+    """Scans of 384 x 384 x 96 voxels from the first phantoms, each voxel repeated, with noise of their own."""
+    for number in range(1, LARGE + 1):
+        for kind in ("imagesTr", "labelsTr"):
+            (out / kind).mkdir(parents=True, exist_ok=True)
+            path = out / kind / f"lung_{number:03d}.nii.gz"
+            if path.exists():
+                continue
+            source = nib.load(scans / kind / path.name)
+            voxels = np.asarray(source.dataobj)
+            for axis, times in enumerate(TIMES):
+                voxels = np.repeat(voxels, times, axis=axis)
+            if kind == "imagesTr":
+                noise = np.random.default_rng(number).normal(0, 20, voxels.shape)
+                voxels = np.clip(voxels + noise, -1024, 3071).astype(np.int16)
+            affine = source.affine @ np.diag([*(1 / times for times in TIMES), 1])
+            nib.save(nib.Nifti1Image(voxels, affine), path)
+    return out
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [round(value, 1) for value in values]
+
+
+def measure(scans: Path | None, runs: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root = scans or write_sample(folder / "scans", cases=SCANS, test_cases=0, shape=SHAPE)
+        bench = Bench(folder, root)
+        one = round(bench.preprocess("one", "--workers", "1"), 1)
+        before = read_json(RESULT)["runs"] if RESULT.is_file() else {}
+        for run in runs:
+            done = {"date": datetime.date.today().isoformat(), **getattr(bench, run)()}
+            print(run, done, flush=True)
+            before = {**before, run: {key: round(v, 1) if type(v) is float else v for key, v in done.items()}}
+            content = {
+                "what": f"{SCANS} phantoms of {' x '.join(map(str, SHAPE))}, {WORKERS} workers of one thread",
+                "machine": machine(),
+                "one_machine_seconds": one,
+                "runs": {key: before[key] for key in RUNS if key in before},
+            }
+            write_json(RESULT, content)
+    write()
+    return 0 if all(run.get("same_bytes", True) for run in before.values()) else 1
+
+
+def write() -> None:
+    """Put the table between its markers in docs/clusters.md."""
+    content = read_json(RESULT)
+    runs = content["runs"]
+    labels = {
+        "plain": "nothing goes wrong",
+        "killed": "a worker is killed (SIGKILL), and not replaced",
+        "restarted": "the scheduler is killed and started again, its workers too",
+        "poison": "one scan kills every worker that opens it",
+        "hosts": "scheduler and workers on hosts of their own (network namespaces)",
+    }
+    rows = [(label, _said(name, runs.get(name))) for name, label in labels.items()]
+    rate, cost = runs.get("throughput"), runs.get("overhead")
+    fast = slow = "not measured yet"
+    if rate is not None:
+        fast = f"{rate['ratio']} ({rate['ratio_range'][0]} to {rate['ratio_range'][1]})"
+    if cost is not None:
+        slow = f"{cost['ms_quickest']} ms (median {cost['ms_median']} ms)"
+    rows.append(("2 workers against 1, times as fast: median of rounds in turns (range)", fast))
+    rows.append(("what the cluster adds to a case, quickest round", slow))
+    dates = sorted({run["date"] for run in runs.values()})
+    facts = content["machine"]
+    when, where = " to ".join(dict.fromkeys((dates[0], dates[-1]))), f"{facts['cores']} cores of {facts['cpu']}"
+    note = f"\nMeasured {when} on {where}, by `make bench-cluster`. {content['what']}."
+    if rate is not None:
+        note += f" The machine was shared (load {rate['load_before']} before the throughput)."
+    between(DOCUMENT, "cluster", _table(("run", "result"), rows) + note + "\n")
+
+
+def _said(name: str, run: dict[str, Any] | None) -> str:
+    if run is None or "skipped" in run:
+        return "not measured yet"
+    text = "same bytes as one machine" if run["same_bytes"] else "OTHER BYTES than one machine"
+    if name == "poison":
+        text += f"; {', '.join(run['set_aside'])} set aside after {run['workers_killed']} workers"
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("measure", "write"), default="measure")
+    parser.add_argument("--scans", type=Path, help="phantoms that are there already, as this command makes them")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
+    args = parser.parse_args()
+    if args.what == "write":
+        write()
+        return 0
+    return measure(args.scans, args.runs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Where data lies: a folder of this machine, or an address in an object store (``s3://bucket/folder``), used alike.
+
+An address becomes a path of universal_pathlib over fsspec, which lists, opens and removes as ``pathlib`` does.  What an
+object store has none of (locks, moves, empty folders, free space) is left out where :func:`is_remote` says so.  A file
+is written in one request, and an object store shows an object only when its request has ended: there is never half of
+one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, cast
+
+from .errors import UsageError
+
+_ADDRESS = re.compile(
+    r"[a-z][a-z0-9+.-]+://", re.I
+)  # two letters or more, so that no drive of Windows is taken for one
+
+
+def place(name: str | Path) -> Path:
+    """The path of a name; a path itself is returned as it is.
+
+    Returns:
+        A ``Path``, or for an address a path of universal_pathlib, which is used in the same way.
+
+    Raises:
+        UsageError: what reads such addresses is not installed.
+    """
+    if not isinstance(name, str):
+        return name
+    if not _ADDRESS.match(name):
+        return Path(name)
+    try:
+        from upath import UPath
+    except ImportError as cause:
+        mend = "Install it: pip install lungseg[cluster]"
+        raise UsageError.of("no-upath", "addresses can not be read here", file=name, mend=mend) from cause
+    try:
+        path = UPath(name)
+        _ = path.fs  # loads the store's own client
+    except (ImportError, ValueError) as cause:
+        mend = "Install the store's client: s3fs for s3://, gcsfs for gs://, adlfs for az://."
+        raise UsageError.of(
+            "no-store", "no such store can be read here", found=str(cause), file=name, mend=mend
+        ) from cause
+    return cast(Path, Path(path) if isinstance(path, os.PathLike) else path)
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path, or a name, is an address of an object store."""
+    return bool(_ADDRESS.match(path)) if isinstance(path, str) else not isinstance(path, Path)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write an object, whole, in one request.
+
+    Raises:
+        OSError: the store does not take it.
+    """
+    remote: Any = path
+    remote.fs.pipe_file(remote.path, bytes(data))
