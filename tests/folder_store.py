@@ -12,6 +12,8 @@ from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from upath import UPath
+from upath.registry import register_implementation
 
 SCHEME = "folderstore"
 
@@ -38,4 +40,9 @@ class FolderStore(LocalFileSystem):
         raise NotImplementedError("an object store moves nothing")
 
 
+class FolderStorePath(UPath):
+    """A path of such a store."""
+
+
 fsspec.register_implementation(SCHEME, FolderStore, clobber=True)
+register_implementation(SCHEME, FolderStorePath, clobber=True)

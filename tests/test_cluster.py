@@ -62,7 +62,6 @@ def test_preprocess_writes_the_same_bytes_and_a_rerun_only_what_is_missing(
     assert tree_bytes(tmp_path / "many") == wanted
 
 
-@pytest.mark.filterwarnings("ignore:UPath 'folderstore'")
 def test_workers_read_from_a_store_and_write_to_one(cluster: str, root: Path, tmp_path: Path) -> None:
     preprocess(root, tmp_path / "one", size=16, skip_slices=2, workers=1)
     scans, out = (f"{folder_store.SCHEME}://{path}" for path in (root, tmp_path / "out"))
