@@ -78,6 +78,8 @@ def damaged_files(root: Path, origin: dict[str, Any]) -> list[str] | None:
         mend = "Choose another output folder, or delete this one."
         raise UsageError(Problem("other-archive", what, str(origin), str(marker.get("origin")), mend, str(root)))
     files = marker["files"]
+    if not all(_is_record(record) for record in files.values()):
+        raise UsageError(Problem("bad-marker", "lists files without size or hash", file=str(root / MARKER), mend=again))
     with byte_bar(sum(record["bytes"] for record in files.values()), what="check") as bar:
 
         def is_good(name: str) -> bool:
@@ -85,6 +87,11 @@ def damaged_files(root: Path, origin: dict[str, Any]) -> list[str] | None:
             return _size_of(path) == record["bytes"] and _sha256(path, bar.update) == record["sha256"]
 
         return [name for name in files if not is_good(name)]
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a value of the marker says of a file what :func:`_keep_or_write_all` wrote down."""
+    return isinstance(value, dict) and type(value.get("bytes")) is int and isinstance(value.get("sha256"), str)
 
 
 def _prepare_folders(root: Path) -> None:

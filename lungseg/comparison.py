@@ -180,7 +180,8 @@ def read_scores(source: str | Path) -> OtherScores:
         if not path.is_file():
             mend = f"Score it first: lungseg evaluate {printable(run)}"
             raise UsageError.of("not-evaluated", "holds no evaluated run", file=run, mend=mend)
-        slice_sets = (run / SUMMARY_OF_A_RUN).is_file() and read_json(run / SUMMARY_OF_A_RUN).get("slice_sets") is True
+        summary = read_json(run / SUMMARY_OF_A_RUN) if (run / SUMMARY_OF_A_RUN).is_file() else {}
+        slice_sets = isinstance(summary, dict) and summary.get("slice_sets") is True
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             head = file.readline()

@@ -102,6 +102,9 @@ def read_crossval(run: str | Path) -> dict[str, Any]:
     if not check_format(config, FORMAT, path) or not isinstance(config.get("recipe"), dict):
         found = str(config.get("format")) if isinstance(config, dict) else type(config).__name__
         raise UsageError.of("bad-config", "is no crossval.json of this version", expected="1", found=found, file=path)
+    if not isinstance(config.get("processed"), str) or "\0" in config["processed"]:
+        what, found = "lacks the way to the slices (processed)", str(config.get("processed"))[:200]
+        raise UsageError.of("bad-config", what, expected="a path from the run", found=found, file=path)
     return config
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import IntegrityError, MachineError, Problem, printable
+from .errors import IntegrityError, MachineError, Problem, UsageError, printable
 from .files import machine_error, read_json, require_free_space, write_json
 from .progress import byte_bar
 from .web import Dropped, check_address, open_address, shown
@@ -110,6 +110,22 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def read_note(note: Path) -> dict[str, str]:
+    """What the note says: ``url`` and ``validator``.
+
+    Raises:
+        UsageError: it is no such note.
+    """
+    mend = "Delete this file, and the .part beside it."
+    noted = read_json(note, mend=mend)
+    if not isinstance(noted, dict) or not all(
+        isinstance(value, str) and value.isprintable() for value in noted.values()
+    ):
+        what, expected = "is no note of a download", "url and validator"
+        raise UsageError.of("bad-note", what, expected=expected, found=str(noted)[:200], file=note, mend=mend)
+    return dict(noted)
+
+
 def _forget(target: Path) -> None:
     part_of(target).unlink(missing_ok=True)
     note_of(target).unlink(missing_ok=True)
@@ -124,7 +140,7 @@ def _try_once(url: str, target: Path, size: int | None, most: int, patience: Pat
         _forget(target)
         have = 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "lungseg"}
-    noted = read_json(note, mend="Delete this file.") if have and note.exists() else {}
+    noted = read_note(note) if have and note.exists() else {}
     if noted.get("url", shown(url)) != shown(url):
         have = 0  # from another address, so perhaps of another file
     if have:

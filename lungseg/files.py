@@ -147,6 +147,16 @@ def digest(data: bytes | memoryview) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def seal(values: Any, data: bytes | memoryview = b"") -> str:
+    """Hash of plain values, and of what belongs to them: what a record keeps of itself, to find damage when it is read.
+
+    Args:
+        values: as they go into JSON, or come out of it.
+        data: of a file beside the record.
+    """
+    return digest(json.dumps(values).encode() + bytes(data))
+
+
 def sha256_of(path: str | Path, *, block: int = 1 << 20, tick: Callable[[int], None] | None = None) -> str:
     """SHA-256 of a file, hex; ``tick`` is called with the number of bytes read in each block."""
     hasher = hashlib.sha256()

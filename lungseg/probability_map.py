@@ -17,7 +17,7 @@ import numpy as np
 
 from .components import bounding_box
 from .errors import DataError, LungsegError
-from .files import atomic_write, digest, read_json, write_json
+from .files import atomic_write, read_json, seal, write_json
 from .geometry import SliceGrid, slice_to_las
 
 LEVELS = 256
@@ -83,8 +83,8 @@ def write_map(folder: Path, case: str, levels: np.ndarray, facts: dict[str, Any]
     data = buffer.getbuffer()
     atomic_write(folder / f"{case}.npz", data)
     ends = None if box is None else [[part.start, part.stop] for part in box]
-    record = {"facts": facts, "shape": list(levels.shape), "box": ends, "hash": digest(data), "sums": sums}
-    write_json(folder / f"{case}.json", record, durable=False)
+    record = {"facts": facts, "shape": list(levels.shape), "box": ends, "sums": sums}
+    write_json(folder / f"{case}.json", {**record, "seal": seal(record, data)}, durable=False)
 
 
 def read_map(folder: Path, case: str, facts: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]] | None:
@@ -92,7 +92,7 @@ def read_map(folder: Path, case: str, facts: dict[str, Any]) -> tuple[np.ndarray
     try:
         record = read_json(folder / f"{case}.json", error=DataError)
         data = (folder / f"{case}.npz").read_bytes()
-        if record["facts"] != facts or record["hash"] != digest(data):
+        if record.pop("seal") != seal(record, data) or record["facts"] != facts:
             return None
         levels = np.zeros(tuple(record["shape"]), np.uint8, order="F")
         if record["box"] is not None:

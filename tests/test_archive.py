@@ -241,6 +241,13 @@ def test_marker_of_another_archive_or_version_is_refused(tmp_path: Path) -> None
         damaged_files(root, ORIGIN)
 
 
+@pytest.mark.parametrize("record", [None, [], {}, {"bytes": "1", "sha256": "a"}, {"bytes": 1}])
+def test_a_marker_whose_files_can_not_be_meant_is_refused(tmp_path: Path, record: object) -> None:
+    (tmp_path / MARKER).write_text(json.dumps({"format": 1, "origin": {}, "files": {"dataset.json": record}}))
+    with pytest.raises(UsageError, match="lists files without size or hash"):
+        damaged_files(tmp_path, {})
+
+
 def test_a_missing_archive_is_said_as_such(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         plan_of(tmp_path / "none.tar")

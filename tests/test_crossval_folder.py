@@ -86,7 +86,9 @@ def test_a_damaged_choice_is_refused(run: Path, change: dict) -> None:
         read_chosen(run)
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"format": 2}', '{"format": 1, "recipe": 3}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"format": 2}', '{"format": 1, "recipe": 3}', '{"format": 1, "recipe": {}}']
+)
 def test_a_damaged_record_is_refused_with_its_name(run: Path, text: str) -> None:
     (run / "crossval.json").write_text(text)
     with pytest.raises(UsageError, match=r"crossval\.json"):

@@ -347,3 +347,11 @@ def test_an_address_that_is_not_to_be_used(target: Path, url: str, monkeypatch: 
         fetch(url, target, size=SIZE, most=SIZE, patience=QUICK)
     assert caught.value.problem.code == "bad-address"
     assert files_below(target.parent) == []
+
+
+@pytest.mark.parametrize("text", ["[]", '"a"', '{"url": 5}', '{"validator": "a\\r\\nHost: x"}', "{"])
+def test_a_note_that_is_none_is_refused_by_its_name(server: MisbehavingServer, target: Path, text: str) -> None:
+    part_of(target).write_bytes(CONTENT[:100])
+    note_of(target).write_text(text)
+    refused(server, target, UsageError, "bad-json" if text == "{" else "bad-note")
+    assert server.requests == [] and part_of(target).read_bytes() == CONTENT[:100]

@@ -136,3 +136,12 @@ def test_row_45_what_killed_writers_of_a_file_left_is_cleared_once_it_is_old(tmp
         os.utime(leftover, (1, 1))
     files.atomic_write(path, b"whole", durable=True)
     assert sorted(tmp_path.iterdir()) == sorted([path, young, other])
+
+
+def test_a_seal_finds_any_other_value(tmp_path: Path) -> None:
+    record = {"shape": [1, 2], "sums": {"a": 0.1, "b": "é\udc80"}, "none": None}
+    files.write_json(tmp_path / "a.json", record)
+    read = files.read_json(tmp_path / "a.json")
+    assert files.seal(read, b"data") == files.seal(record, b"data") == files.seal({**record, "shape": (1, 2)}, b"data")
+    others = [({**record, "shape": [2, 2]}, b"data"), (record, b"date"), ({**record, "sums": {}}, b"data")]
+    assert len({files.seal(record, b"data"), *(files.seal(*other) for other in others)}) == 4

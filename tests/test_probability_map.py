@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -81,4 +82,16 @@ def test_what_is_not_whole_or_of_something_else_is_not_taken(tmp_path: Path) -> 
         (tmp_path / "p.json").write_bytes(broken)
         assert read_map(tmp_path, "p", FACTS) is None
     (tmp_path / "p.json").write_bytes(record)
+    assert read_map(tmp_path, "p", FACTS) is not None
+
+
+@pytest.mark.parametrize("change", [{"box": None}, {"shape": [4, 5, 7]}, {"sums": {"soft": [9]}}, {"seal": ""}])
+def test_a_record_that_was_changed_is_no_map(tmp_path: Path, change: dict) -> None:
+    levels = np.zeros((4, 5, 6), np.uint8)
+    levels[1, 2, 3] = 7
+    write_map(tmp_path, "p", levels, FACTS, {"soft": [1.5]})
+    record = json.loads((tmp_path / "p.json").read_text())
+    (tmp_path / "p.json").write_text(json.dumps({**record, **change}))
+    assert read_map(tmp_path, "p", FACTS) is None
+    (tmp_path / "p.json").write_text(json.dumps(record))
     assert read_map(tmp_path, "p", FACTS) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,15 @@ def test_a_scan_without_finds_shows_its_middle(tmp_path: Path) -> None:
 def test_another_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(DataError, match=r"p\.json"):
+        read_case(tmp_path / "p.json")
+
+
+def test_values_that_were_changed_are_refused(tmp_path: Path) -> None:
+    write_case(tmp_path / "p.json", view(TUMOUR, TUMOUR))
+    content = json.loads((tmp_path / "p.json").read_text())
+    content["pictures"]["keys"][0][0] = "another label"
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"p\.json: holds no pictures .*other values than were written"):
         read_case(tmp_path / "p.json")
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from lungseg.errors import DataError
-from lungseg.files import digest, read_json, write_json
+from lungseg.files import digest, read_json, seal, write_json
 from lungseg.geometry import SliceGrid
 
 from .findings import Findings, Places, find
@@ -67,7 +67,7 @@ def write_case(path: str | Path, view: CaseView, *, budget: int = BUDGET_BYTES) 
     looks = _looks(findings, view)
     pictures = render(view.image, view.shown, view.truth, view.found, view.grid, looks, budget=budget)
     content = {"format": FORMAT, "findings": findings.as_dict(), "pictures": pictures.as_dict()}
-    write_json(path, content, durable=False)
+    write_json(path, {**content, "seal": seal(content)}, durable=False)
     return findings
 
 
@@ -81,6 +81,8 @@ def read_case(path: str | Path) -> tuple[Findings, Pictures]:
     try:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
+        if content.pop("seal") != seal(content):
+            raise ValueError("other values than were written")
         return Findings.from_dict(content["findings"]), Pictures.from_dict(content["pictures"])
     except (KeyError, TypeError, ValueError, IndexError) as cause:
         raise DataError.of(

@@ -117,6 +117,8 @@ def readers(folder: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable[[A
     """What each reader is given, and the reader."""
     from lungseg.preprocess import preprocess
 
+    from .grammar_records import record_readers
+
     root, processed, run = write_tree(folder / "root"), folder / "processed", folder / "run"
     manifest = preprocess(root, processed, size=16, skip_slices=2, workers=1).manifest
     write_run(run, manifest)
@@ -124,8 +126,10 @@ def readers(folder: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable[[A
     kept = {path: path.read_bytes() for path in (shared, record_of(shared))}
     checkpoint = (run / FOLDER / BEST).read_bytes()
     slice_bytes = (processed / "lung_001/images/004.npy").read_bytes()
-    place = folder / "place"
+    place, beside = folder / "place", folder / "records"
     place.mkdir()
+    beside.mkdir()
+    records = record_readers(beside, root, manifest, run)
 
     def written(name: str, data: bytes) -> Path:
         path = place / name
@@ -214,6 +218,7 @@ def readers(folder: Path) -> dict[str, tuple[st.SearchStrategy[Any], Callable[[A
         "run's config": (from_json(run / run_folder.CONFIG), config),
         "dataset.json": (from_json(root / "dataset.json"), description),
         "slice": (spoilt(slice_bytes), one_slice),
+        **records,
     }
 
 
