@@ -6,6 +6,8 @@ All parts are composed into one sampling position for every pixel, so that the i
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +19,7 @@ from .augment_cpu import LEAST_EXPONENT, Move, Nodes, move
 from .augment_intensity import change_intensity, changes_intensity
 from .config import AIR, AugmentConfig
 from .errors import UsageError
-from .randomness import DeviceRandom, SampleRandom
+from .randomness import STEP, DeviceRandom, SampleRandom
 from .window import COARSE, cut, window_starts
 
 Random = SampleRandom | DeviceRandom
@@ -98,22 +100,37 @@ class TorchAugment:
             elif self._compiled is None or image.device.type != "cuda" or image.shape != self._shape:
                 image, mask = self.batched(image, mask, generator)
             else:
-                starts = self._starts_of(generator, image.device)
-                image, mask = self._compiled(image, mask, generator.indices.to(image.device), starts)
+                image, mask = self._quickly(self._compiled, image, mask, generator)
             if changes_intensity(self.config):
                 image = change_intensity(image, generator, self.config)
             return image, mask
 
+    def _quickly(
+        self, compiled: Callable[..., tuple[Tensor, Tensor]], image: Tensor, mask: Tensor, generator: SampleRandom
+    ) -> tuple[Tensor, Tensor]:
+        """By the compiled code; where this torch can not compile it, as it is from now on, and that is said."""
+        starts = self._starts_of(generator, image.device)
+        try:
+            return compiled(image, mask, generator.indices.to(image.device), starts)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler's errors are of many kinds
+            reason = (str(error).strip().splitlines() or [""])[0][:200]
+            what = f"the augmentation is not compiled: {type(error).__name__}: {reason}"
+            warnings.warn(what, RuntimeWarning, stacklevel=2)
+            self._compiled = None
+            return self.batched(image, mask, generator)
+
     def _starts_of(self, generator: SampleRandom, device: torch.device) -> Tensor:
-        """What the streams' hashes begin with, ``int64 [4]``: sent once an epoch, for the device waits for it."""
+        """What the streams' hashes begin with, and their step, ``int64 [5]``; sent once an epoch: the device waits."""
         key = (generator.seed, generator.epoch, device)
         if self._starts is None or self._starts[0] != key:
-            self._starts = key, torch.tensor([generator.start(name) for name in _STREAMS], device=device)
+            self._starts = key, torch.tensor([*map(generator.start, _STREAMS), STEP], device=device)
         return self._starts[1]
 
     def _from_tensors(self, image: Tensor, mask: Tensor, indices: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-        named = dict(zip(_STREAMS, starts.unbind(), strict=True))
-        return self.batched(image, mask, DeviceRandom(indices, named))
+        *begun, step = starts.unbind()
+        return self.batched(image, mask, DeviceRandom(indices, dict(zip(_STREAMS, begun, strict=True)), step))
 
     def batched(self, image: Tensor, mask: Tensor, generator: Random) -> tuple[Tensor, Tensor]:
         """Everything but grey levels, on the whole batch at once; for a CPU, :func:`augment_cpu.move` is quicker."""

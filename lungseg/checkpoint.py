@@ -72,6 +72,15 @@ def load_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> dict[str,
     """Read a checkpoint that :func:`save_checkpoint` wrote; nothing in it is ever executed.
 
     Raises:
+        UsageError, IntegrityError: as :func:`read_checkpoint`.
+    """
+    return read_checkpoint(path, map_location=map_location)[0]
+
+
+def read_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> tuple[dict[str, Any], str]:
+    """The content of a checkpoint, and the SHA-256 of the file, read once.
+
+    Raises:
         UsageError: there is no such file.
         IntegrityError: its SHA-256 is missing or another, it holds more than tensors and plain values, or a weight is
             not a finite number.
@@ -105,7 +114,7 @@ def load_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> dict[str,
         reason = str(cause).strip().splitlines()[0][:200] if str(cause).strip() else type(cause).__name__
         raise IntegrityError.of("unsafe-checkpoint", what, found=reason, file=path, mend=_ANEW) from cause
     _check_form(checkpoint, path)
-    return checkpoint
+    return checkpoint, found
 
 
 def load_model(run_or_checkpoint: str | Path, *, device: str | torch.device = "cpu") -> tuple[UNet, dict[str, Any]]:
@@ -125,12 +134,16 @@ def load_model(run_or_checkpoint: str | Path, *, device: str | torch.device = "c
             description of the network.
     """
     path = Path(run_or_checkpoint)
-    if path.is_dir():
-        path = path / FOLDER / BEST
-    checkpoint = load_checkpoint(path)
+    net, config, _ = load_identified(path / FOLDER / BEST if path.is_dir() else path, device=device)
+    return net, config
+
+
+def load_identified(path: Path, *, device: str | torch.device = "cpu") -> tuple[UNet, dict[str, Any], str]:
+    """As :func:`load_model`, of one checkpoint, and its SHA-256."""
+    checkpoint, digest = read_checkpoint(path)
     config = checkpoint["hyper_parameters"]["config"]
     net = built_net(network_of(config, path), network_weights(checkpoint), path)
-    return net.eval().to(device), config
+    return net.eval().to(device), config, digest
 
 
 def network_of(config: dict[str, Any], path: str | Path) -> UNetConfig:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +42,21 @@ def forward_of(net: UNet, device: torch.device, precision: str = "auto") -> Forw
             return net(image.contiguous(memory_format=torch.channels_last)).float()
 
     return plain
+
+
+def fetched(values: Tensor) -> Callable[[], np.ndarray]:
+    """A function that gives ``values`` as an array; from a GPU they set off at once and nobody waits for them yet."""
+    if values.device.type != "cuda":
+        return values.cpu().numpy
+    landed = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> np.ndarray:
+        arrived.synchronize()
+        return landed.numpy()
+
+    return wait
 
 
 class ConvReLU(nn.Module):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -12,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoint import FOLDER, load_model
+from .checkpoint import FOLDER, load_identified
 from .config import PreprocessConfig
 from .device import pick_device
 from .errors import DataError, IntegrityError, UsageError
 from .export import CHECKPOINTS, SUFFIX, load_network
-from .files import sha256_of
-from .forward import Forward, forward_of
+from .forward import Forward, fetched, forward_of
 from .geometry import SliceGrid, slice_to_las
 from .manifest import settings_from
 from .unet import UNet
@@ -85,8 +85,8 @@ class Segmenter:
             raise UsageError.of("no-run", "there is no such run", file=run, mend=mend)
         else:
             path = run / FOLDER / CHECKPOINTS[checkpoint]
-            net, config = load_model(path, device=target)
-            weights = {"checkpoint": path.name, "sha256": sha256_of(path)}
+            net, config, digest = load_identified(path, device=target)
+            weights = {"checkpoint": path.name, "sha256": digest}
         description = {
             "recipe": config["recipe"].get("name", ""),
             "fold": config.get("fold"),
@@ -108,13 +108,18 @@ class Segmenter:
         Yields:
             ``float32 [size, size]``, 0 to 1.
         """
-        rest = iter(slices)
+        rest, ahead = iter(slices), self.device.type == "cuda"
+        waiting: deque[Callable[[], np.ndarray]] = deque()
         while batch := list(islice(rest, self.batch_size)):
             image = torch.from_numpy(np.stack(batch))[:, None].to(self.device, torch.float32)
             found = self._forward(image).sigmoid()
             if self.mirror:
                 found = (found + self._forward(image.flip(-1)).sigmoid().flip(-1)) / 2.0
-            yield from found[:, 0].cpu().numpy()
+            waiting.append(fetched(found[:, 0]))
+            if len(waiting) > ahead:  # a GPU works on one batch while the next is made and the last is used
+                yield from waiting.popleft()()
+        while waiting:
+            yield from waiting.popleft()()
 
     @cached_property
     def _forward(self) -> Forward:

@@ -22,6 +22,14 @@ _MIX_2 = 0x94D049BB133111EB
 _WORD = (1 << 64) - 1
 
 
+def _signed(word: int) -> int:
+    """A 64-bit word as the signed integer of the same bits, which is what torch takes."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+STEP = _signed(_GOLDEN)
+
+
 class SampleRandom:
     """Random numbers of a batch of samples.
 
@@ -100,17 +108,19 @@ class DeviceRandom:
         indices: of the samples, ``int64 [B]``.
         starts: :meth:`SampleRandom.start` of each stream that will be asked for, ``int64`` of no dimension, on the
             device of ``indices``.
+        step: :data:`STEP` in the same form: torch takes a constant that is multiplied with a counter for one of 32
+            bits, and can not compile it.
     """
 
-    def __init__(self, indices: Tensor, starts: Mapping[str, Tensor]) -> None:
-        self.indices, self.starts = indices, starts
+    def __init__(self, indices: Tensor, starts: Mapping[str, Tensor], step: Tensor) -> None:
+        self.indices, self.starts, self.step = indices, starts, step
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def uniform(self, stream: str, count: int, device: torch.device | str | None = None) -> Tensor:
         """As :meth:`SampleRandom.uniform`, bit for bit; the device is that of the indices."""
-        return _uniform(self.indices, self.starts[stream], count)
+        return _uniform(self.indices, self.starts[stream], count, self.step)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
@@ -136,10 +146,10 @@ def _start(seed: int, epoch: int, stream: str) -> int:
     return _signed(_mix_int(_mix_int(_mix_int(seed) + epoch) + name))
 
 
-def _uniform(indices: Tensor, start: int | Tensor, count: int) -> Tensor:
-    """``float32 [B, count]`` in [0, 1)."""
-    key = _mix(indices * _signed(_GOLDEN) + start)
-    counter = torch.arange(1, count + 1, dtype=torch.int64, device=indices.device) * _signed(_GOLDEN)
+def _uniform(indices: Tensor, start: int | Tensor, count: int, step: int | Tensor = STEP) -> Tensor:
+    """``float32 [B, count]`` in [0, 1); ``step`` is the increment of SplitMix64, in whatever form."""
+    key = _mix(indices * step + start)
+    counter = torch.arange(1, count + 1, dtype=torch.int64, device=indices.device) * step
     # The 24 highest bits fit a float32 without rounding, so 1.0 can not come out.
     return _shift(_mix(key[:, None] + counter), 40).to(torch.float32) * 2.0**-24
 
@@ -187,8 +197,3 @@ def _mix(value: Tensor) -> Tensor:
 def _shift(value: Tensor, bits: int) -> Tensor:
     """Shift right and fill with zeros; torch itself copies the sign."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(word: int) -> int:
-    """A 64-bit word as the signed integer of the same bits, which is what torch takes."""
-    return word - (1 << 64) if word >> 63 else word

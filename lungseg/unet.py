@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import HU_MAX, UNetConfig
+from .upsampling import twice_as_large
 
 GROUPS = 8  # of group normalisation; fewer where the width does not divide by it
 
@@ -113,7 +114,7 @@ class UNet(nn.Module):
             level = len(skips) - step  # of x, before it is brought up
             if 0 < level <= len(heads):
                 coarse.append(self._shown(heads[level - 1](x), -(-height // 2**level), -(-width // 2**level)))
-            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)  # 32 -> 64 -> 128 -> 256
+            x = twice_as_large(x)  # 32 -> 64 -> 128 -> 256
             x = torch.cat([x, skip], dim=1)  # [B, 512 + 256, 64, 64] -> [B, 256 + 128, ...] -> [B, 128 + 64, ...]
             x = double_conv(x)  # [B, 256, 64, 64] -> [B, 128, 128, 128] -> [B, 64, 256, 256]
 

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from lungseg import randomness
-from lungseg.randomness import DeviceRandom, SampleRandom, seed_generators
+from lungseg.randomness import STEP, DeviceRandom, SampleRandom, seed_generators
 
 
 def splitmix64(state: int, count: int) -> list[int]:
@@ -108,7 +108,7 @@ def test_seeds_are_the_first_bits_of_the_same_hash() -> None:
 def test_numbers_out_of_tensors_alone_are_the_same_bits() -> None:
     random = SampleRandom(5, 3, [4, 9, 2**40])
     starts = {name: torch.tensor(random.start(name)) for name in ("a", "b")}
-    alone = DeviceRandom(random.indices, starts)
+    alone = DeviceRandom(random.indices, starts, torch.tensor(STEP))
     assert len(alone) == 3
     assert all(torch.equal(alone.uniform(name, 50), random.uniform(name, 50)) for name in ("a", "b"))
     assert not torch.equal(alone.uniform("a", 50), alone.uniform("b", 50))
