@@ -16,10 +16,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import subprocess
-import sys
+import multiprocessing
+import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from lungseg.config import Recipe, recipe_named
 
 THRESHOLDS = tuple(step / 64 for step in (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56))
 GRACE_S = 5.0  # less than this is not worth a start
-DAY_S = 86_400.0
 
 
 def rows() -> dict[str, Recipe]:
@@ -56,13 +54,8 @@ def rows() -> dict[str, Recipe]:
         "instance normalisation": strong.but(unet=replace(unet, norm="instance")),
         "slices drawn alike": strong.but(draw_by="slice"),
         "as many as there are": replace(strong, tumour_share=0.0),
-        "2 x 2 pixels as one": strong.but(unet=replace(unet, patch=2, widths=(64, 96, 160, 224, 256), deep=1)),
-        "2 x 2 pixels as one, windows of 128": strong.but(
-            unet=replace(unet, patch=2, widths=(64, 96, 160, 224, 256), deep=1),
-            augmentation=replace(augmentation, window=128),
-            batch_size=32,
-        ),
-        "widths of classic": strong.but(unet=replace(unet, widths=(64, 128, 256, 512), deep=2)),
+        "each pixel for itself": strong.but(unet=replace(unet, patch=1, widths=(32, 64, 128, 192, 192))),
+        "twice as wide": strong.but(unet=replace(unet, widths=(96, 160, 256, 320, 384))),
         "half the learning rate": strong.but(learning_rate=1e-3),
         "windows of 128": strong.but(augmentation=replace(augmentation, window=128), batch_size=32),
         "no mirror image in prediction": replace(strong, test_mirror=False),
@@ -101,38 +94,54 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0, help="of each job; 0 leaves it to torch")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.job:
-        run(Job(**json.loads(args.job)), args)
-        return
     unknown = sorted(set(args.rows) - set(rows()))
     if unknown:
         parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(rows())}")
     folds, seeds = ([int(number) for number in text.split(",")] for text in (args.folds, args.seeds))
     jobs = [Job(row, fold, seed, args.epochs) for seed in seeds for row in args.rows for fold in folds]
-    left = [job for job in jobs if not record_file(args.out, job).exists()]
-    end = time.monotonic() + args.seconds
-    with ThreadPoolExecutor(args.side_by_side) as pool:
-        for job, seconds, failed in pool.map(lambda job: apart(job, args, end), left):
-            print(f"{job.row}, fold {job.fold}, seed {job.seed}: {failed or f'{seconds:.0f} s'}", flush=True)
+    run_all([job for job in jobs if not record_file(args.out, job).exists()], args)
 
 
-def apart(job: Job, args: argparse.Namespace, end: float) -> tuple[Job, float, str]:
-    """The job in a process of its own; why there is no result, or nothing."""
-    left, started = end - time.monotonic(), time.monotonic()
-    if left < GRACE_S:
-        return job, 0.0, "not started: the time is over"
-    words = [sys.executable, __file__, args.processed, args.splits, args.out, "--job", json.dumps(vars(job))]
-    words += ["--device", args.device, "--threads", args.threads, "--side-by-side", args.side_by_side]
+def run_all(jobs: list[Job], args: argparse.Namespace) -> None:
+    """Each job in a process of its own, forked from this one: what takes seconds to import is imported once."""
+    import lungseg.inference
+    import lungseg.train  # noqa: F401
+
+    forking, end = multiprocessing.get_context("fork"), time.monotonic() + args.seconds
+    waiting, running = list(jobs), {}
+    while waiting or running:
+        while waiting and len(running) < args.side_by_side and end - time.monotonic() > GRACE_S:
+            job = waiting.pop(0)
+            process = forking.Process(target=in_child, args=(job, args))
+            process.start()
+            running[job] = process, time.monotonic()
+        over = time.monotonic() > end
+        for job, (process, started) in list(running.items()):
+            if over and process.is_alive():
+                process.kill()
+            process.join(0.0 if not over else None)
+            if process.exitcode is not None:
+                said = {0: "done", -9: "stopped: the time is over"}.get(process.exitcode, "failed, see its log.txt")
+                print(
+                    f"{job.row}, fold {job.fold}, seed {job.seed}: {said}, {time.monotonic() - started:.0f} s",
+                    flush=True,
+                )
+                del running[job]
+        if waiting and not running and end - time.monotonic() <= GRACE_S:
+            print(f"not started: {len(waiting)} jobs; run it again", flush=True)
+            break
+        time.sleep(0.2)
+
+
+def in_child(job: Job, args: argparse.Namespace) -> None:
+    """What the job prints goes to its own file."""
     path = job.file(args.out, "log.txt")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as log:
-        try:
-            done = subprocess.run([str(word) for word in words], stdout=log, stderr=log, timeout=min(left, DAY_S))
-        except subprocess.TimeoutExpired:
-            return job, time.monotonic() - started, "stopped: the time is over"
-    return job, time.monotonic() - started, f"failed, see {log.name}" if done.returncode else ""
+    with open(path, "a", encoding="utf-8", buffering=1) as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+        run(job, args)
 
 
 def record_file(out: Path, job: Job) -> Path:

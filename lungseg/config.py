@@ -153,7 +153,9 @@ RECIPES: dict[str, Recipe] = {
     # The one to use: what every setting brings is measured (docs/accuracy.md).
     "strong": Recipe(
         name="strong",
-        unet=UNetConfig(widths=(32, 64, 128, 192, 192), norm="batch", window_hu=(-1000.0, 400.0), prior=0.01, deep=2),
+        unet=UNetConfig(
+            widths=(48, 80, 128, 160, 192), norm="batch", patch=2, window_hu=(-1000.0, 400.0), prior=0.01, deep=2
+        ),
         loss="dice_bce",
         optimizer="adamw",
         learning_rate=2e-3,

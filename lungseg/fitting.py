@@ -101,7 +101,8 @@ def fit(
         default_root_dir=run,
         enable_progress_bar=bar,
         enable_model_summary=False,
-        benchmark=device.type == "cuda" and not config["deterministic"],
+        # Trying every algorithm takes a quarter of a minute for each shape of batch: like compiling, for long runs.
+        benchmark=device.type == "cuda" and recipe.compile and not config["deterministic"],
         deterministic=config["deterministic"],
     )
     if data.workers:
