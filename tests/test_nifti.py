@@ -79,6 +79,22 @@ def test_both_byte_orders(tmp_path: Path, order: str) -> None:
     np.testing.assert_array_equal(read_scan(tmp_path / "a.nii.gz").voxels, array)
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_2_of_the_other_byte_order_and_its_mask(tmp_path: Path, suffix: str) -> None:
+    array, header = chest_like(SHAPE), nib.Nifti2Header(endianness=">")
+    image = nib.Nifti2Image(array, affine_of("PSR"), header)
+    assert image.header.endianness == ">" and image.header["sizeof_hdr"] == 540
+    nib.save(image, tmp_path / f"a{suffix}")
+    scan = read_scan(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(scan.voxels, array)
+    np.testing.assert_allclose(scan.affine, image.affine, atol=1e-6)
+    write_mask(tmp_path / f"mask{suffix}", (array > 0).astype(np.uint8), scan)
+    mask = nib.load(tmp_path / f"mask{suffix}")
+    assert isinstance(mask, nib.Nifti2Image)
+    np.testing.assert_array_equal(np.asanyarray(mask.dataobj), array > 0)
+    np.testing.assert_allclose(mask.affine, image.affine, atol=1e-6)
+
+
 def test_scaling_gives_hu(tmp_path: Path) -> None:
     stored = (chest_like(SHAPE).astype(int) + 1024).clip(0).astype(np.uint16)
     data = raw_bytes(stored)

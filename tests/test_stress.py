@@ -77,6 +77,32 @@ def test_row_45_a_read_only_target_is_said_by_every_writer(tmp_path: Path) -> No
 
 
 @posix
+def test_row_45_scans_on_a_read_only_disk_are_read_as_any_other(tmp_path: Path) -> None:
+    if not can_mount():
+        pytest.skip("this system lets nobody mount a disk")
+    disk, out = tmp_path / "disk", tmp_path / "out"
+    scan, label = disk / "root/imagesTr/lung_001.nii.gz", disk / "root/labelsTr/lung_001.nii.gz"
+    cpu = ("--device", "cpu")
+    with Victim(tmp_path, own_mounts=True) as victim:
+        disk.mkdir()
+        full_disk.prepare(Figure("", ""), victim, disk, tmp_path)
+        victim.ask("freeze", path=disk)
+        refused = victim.run("preprocess", disk / "root", disk / "slices", "--size", 16, "--workers", 1)
+        assert refused["code"] == 5 and "Read-only" in refused["err"]
+        for words in (
+            ("verify", disk / "root", "--json", tmp_path / "v.json", "--workers", 1),
+            ("preprocess", disk / "root", out / "slices", "--size", 16, "--skip-slices", 0, "--workers", 1),
+            ("train", disk / "processed", out / "run", "--recipe", "demo", "--n-folds", 3, *cpu),
+            ("evaluate", tmp_path / "run", "--scans", disk / "root", *cpu),
+            ("predict", tmp_path / "run", disk / "root", out / "masks", *cpu),
+            ("score", out / "masks", disk / "root/labelsTr", "--workers", 1),
+            ("animate", scan, out / "a.gif", "--truth", label),
+        ):
+            done = victim.run(*words)
+            assert done["code"] == 0, f"{words[0]}: {done['err'][-300:]}"
+
+
+@posix
 def test_row_45_predict_is_killed(tmp_path: Path) -> None:
     holds(kills.predict_kills(4, tmp_path), 4)
 

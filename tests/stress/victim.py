@@ -194,6 +194,12 @@ def read_only(path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
 
 
+def freeze(path: Path) -> None:
+    """Show what lies at ``path`` as a disk that can be read only."""
+    subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
+
+
 def unmount(path: Path) -> None:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
@@ -232,7 +238,8 @@ def remove(path: Path) -> None:
 
 
 DISK = {
-    function.__name__: function for function in (mount, read_only, unmount, fill, empty, used, unsound, names, remove)
+    function.__name__: function
+    for function in (mount, read_only, freeze, unmount, fill, empty, used, unsound, names, remove)
 }
 
 if __name__ == "__main__":
