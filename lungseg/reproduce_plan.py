@@ -122,8 +122,13 @@ def local_tree(out: Path, source: str | Path) -> Tree | None:
     """The tree that ``source`` names or that an earlier call has fetched; None where it has to be fetched.
 
     Raises:
-        UsageError: a tree that is named and ``out`` lie one in the other, or there is no scan in it.
+        UsageError: there is nothing of that name; a tree that is named and ``out`` lie one in the other, or there is no
+            scan in it.
     """
+    elsewhere = source == "aws" or str(source).startswith("kaggle:") or "://" in str(source)
+    if not elsewhere and not Path(source).exists():
+        forms = "aws, kaggle:OWNER/NAME, https://..., an archive's path or a tree's folder"
+        raise UsageError.of("no-such-source", "there is no such file, folder or source", expected=forms, file=source)
     if source != "aws" and Path(source).is_dir():
         root, target = Path(source).resolve(), out.resolve()
         if root == target or root in target.parents or target in root.parents:

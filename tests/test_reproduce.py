@@ -278,6 +278,7 @@ def test_what_can_not_be_meant_is_refused_before_anything_is_written(tree: Path,
     out = tmp_path / "out"
     refused(UsageError, "out-in-root", tree, tree / "out")
     refused(UsageError, "out-in-root", tree, tree.parent)
+    refused(UsageError, "no-such-source", tree, out, source=tmp_path / "nothing")
     refused(UsageError, "no-such-fold", tree, out, folds="0,5")
     refused(UsageError, "bad-setting", tree, out, epochs=0)
     refused(UsageError, "bad-setting", tree, out, max_minutes=-1.0)
