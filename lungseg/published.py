@@ -17,6 +17,7 @@ import numpy as np
 
 from .case_record import CaseRecord
 from .comparison import Comparison, OtherScores, compare
+from .errors import printable
 from .files import read_json
 from .splits import Fold
 
@@ -106,11 +107,14 @@ class Against:
         return {**asdict(self), "comparison": compared, "missed": list(self.missed), "smallest": smallest}
 
     def __str__(self) -> str:
-        left, right = self.smallest
+        pair, (left, right) = self.comparison, self.smallest
+        between = "" if pair.interval is None else f" ({pair.interval[0]:+.3f} to {pair.interval[1]:+.3f})"
         return (
-            f"{self.ours}, {self.comparison}\n"
-            f"  Dice under {NEXT_TO_NOTHING} in {self.missed[0]} patients against {self.missed[1]}; "
-            f"the {self.smallest_patients} with the smallest tumours {left:.3f} against {right:.3f}"
+            f"against {printable(pair.other)}; ours: {self.ours}\n"
+            f"  mean Dice {pair.mean:.3f} against {pair.mean_other:.3f}, difference {pair.difference:+.3f}{between}, "
+            f"p = {pair.p:.4f}; better in {pair.better} of {pair.patients}, worse in {pair.worse}\n"
+            f"  under {NEXT_TO_NOTHING} in {self.missed[0]} against {self.missed[1]}; "
+            f"the {self.smallest_patients} smallest tumours {left:.3f} against {right:.3f}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ class Reproduction:
             "test scans, for the challenge": self.submission,
         }
         lines = [str(self.evaluation).removesuffix(NOTICE).rstrip(), *map(str, self.compared.against)]
-        lines += [*self.compared.notes, *self.verdicts]
+        notes = [*self.compared.notes, *(one.comparison.note for one in self.compared.against), *self.verdicts]
+        lines += [textwrap.fill(note, 118, subsequent_indent="  ") for note in dict.fromkeys(notes) if note]
         lines += [f"{problem.severity}: {problem}" for problem in self.problems]
         lines.append(f"done in {duration(self.seconds)}")
         lines += [f"  {what:<36}{printable(path)}" for what, path in places.items() if path is not None]

@@ -89,7 +89,8 @@ def test_every_setting_is_compared_with_every_column_by_hand() -> None:
     assert first.smallest_patients == 1 and first.smallest == (1.0, 0.25)  # q has the fewest voxels
     plain = first.as_dict()
     assert plain["comparison"]["difference"] == round(0.25 / 3, 6) and "cases" not in plain["comparison"]
-    assert "plain, against method A" in str(first) and "in 1 patients against 0" in str(first)
+    assert str(first).startswith("against method A; ours: plain\n  mean Dice 0.583 against 0.500, difference +0.083 (")
+    assert "better in 2 of 3, worse in 1" in str(first) and "under 0.05 in 1 against 0" in str(first)
 
 
 def test_somebody_else_of_the_same_name_is_left_out_by_name() -> None:

@@ -124,8 +124,9 @@ def test_test_scans_are_packed_for_the_challenge_on_their_own_grids(done: Reprod
 
 def test_the_closing_summary_says_what_was_found_and_where(done: Reproduction) -> None:
     text = str(done)
+    assert max(len(line) for line in text.splitlines() if str(done.out) not in line) <= 120
     assert text.endswith(NOTICE) and text.count(NOTICE) == 1
-    assert f"{PLAIN}, against method A, column dice_a, on 5 patients" in text and "aim 0.685" in text
+    assert f"against method A; ours: {PLAIN}" in text and "of 5, worse in" in text and "aim 0.685" in text
     for path in (done.report, done.submission, done.out / "comparison.csv", done.out / "reproduce.json"):
         assert str(path) in text
 
