@@ -22,8 +22,9 @@ import numpy as np
 from accuracy_score import FoldRecord, read_records
 from speed_tables import between as write_between
 
-from lungseg.comparison import OtherScores, compare
+from lungseg.comparison import compare
 from lungseg.files import write_json
+from lungseg.other_scores import OtherScores
 from lungseg.statistics import bootstrap_interval
 
 HERE = Path(__file__).resolve().parent

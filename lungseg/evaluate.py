@@ -13,7 +13,7 @@ import numpy as np
 from . import __version__
 from .case_score import CaseScore, score_case, write_csv
 from .cluster import cluster_executor
-from .comparison import check_shared, read_scores
+from .comparison import check_shared
 from .crossval_folder import FOLDS, is_crossval, read_folds
 from .errors import NOTICE, DataError, Problem, UsageError, all_failed
 from .evaluation import CASES, FOLDER, SUMMARY, WHY_NOT_DICE, Evaluation
@@ -25,6 +25,7 @@ from .held_out import from_scans, from_slices
 from .inference import MaskVolume, Segmenter, check_threshold
 from .leakage import check_unseen
 from .manifest import Manifest
+from .other_scores import read_scores
 from .patient_summary import over_patients
 from .progress import progress
 from .report.evaluation_page import PAGE, write_report
@@ -68,7 +69,7 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: slices at a time; None chooses by device.
         report: whether ``report.html`` is made, with a viewer of every patient's slices.
-        compare: another evaluated run, ``FILE.csv`` or ``FILE.csv:COLUMN`` (:func:`lungseg.comparison.read_scores`):
+        compare: another evaluated run, ``FILE.csv`` or ``FILE.csv:COLUMN`` (:func:`lungseg.other_scores.read_scores`):
             its Dice is compared with this run's, patient by patient, into ``RUN/evaluation/comparison.json``.
         cluster: address of a Dask scheduler whose workers do it, in place of this process (``docs/clusters.md``).
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from .case_score import CaseScore
-from .comparison import Comparison, OtherScores
+from .comparison import Comparison
 from .comparison import compare as compare_scores
 from .errors import NOTICE, Problem, printable
 from .files import write_json
+from .other_scores import OtherScores
 from .patient_summary import table
 from .report.content import Report
 from .report.evaluation_page import PAGE, write_report

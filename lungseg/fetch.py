@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import IntegrityError, MachineError, Problem, UsageError, printable
+from .fetch_answer import not_the_file, validator_of, what_comes
 from .files import machine_error, read_json, require_free_space, write_json
 from .progress import byte_bar
 from .web import Dropped, check_address, open_address, shown
@@ -148,45 +148,21 @@ def _try_once(url: str, target: Path, size: int | None, most: int, patience: Pat
         if noted.get("validator"):
             headers["If-Range"] = noted["validator"]
     with open_address(url, headers, patience.timeout_s) as response:
-        start, total = _what_comes(response, have, size, most, url)
-        if start and noted.get("validator") and _validator(response) not in ("", noted["validator"]):
+        start, total = what_comes(response, have, size, most, url)
+        if start and noted.get("validator") and validator_of(response) not in ("", noted["validator"]):
             raise Dropped("the file has changed on the server", stale=True)  # it does not heed If-Range
         if total is not None:
             require_free_space(part.parent, total - size_of(part), stage="download")
         with open(part, "r+b" if start else "wb") as file:
             if not start or not note.exists():
                 # After the truncation: a kill between the two must not give old bytes the new file's validator.
-                write_json(note, {"url": shown(url), "validator": _validator(response)})
+                write_json(note, {"url": shown(url), "validator": validator_of(response)})
             file.seek(start)
             try:
                 _receive(response, file, start, total, most if total is None else total, url, patience)
             except IntegrityError:
                 file.truncate(0)  # of another file, there is nothing to go on from
                 raise
-
-
-def _what_comes(
-    response: http.client.HTTPResponse, have: int, size: int | None, most: int, url: str
-) -> tuple[int, int | None]:
-    """(offset at which the answer begins, bytes of the whole file where the server tells); refuses another file."""
-    kind = response.headers.get_content_type()
-    if kind in ("text/html", "application/xhtml+xml"):
-        raise _not_the_file("html-page", "the server sends a web page instead of the file", url, "a tar", kind)
-    encoding = response.headers.get("Content-Encoding", "identity")
-    if encoding != "identity":
-        raise _not_the_file("encoding", "the server sends the file in another coding", url, "identity", encoding)
-    if response.status == 206:
-        match = re.fullmatch(r"bytes ([0-9]+)-[0-9]+/([0-9]+)", response.headers.get("Content-Range", ""))
-        if match is None or int(match[1]) != have:
-            raise Dropped("the server sends another range than was asked for", stale=True)
-        start, total = have, int(match[2])  # type: int, int | None
-    else:
-        length = response.headers.get("Content-Length")
-        start, total = 0, int(length) if length and length.isdecimal() else None
-    if total is not None and (total > most or (size is not None and total != size)):
-        expected = f"{size} bytes" if size is not None else f"at most {most} bytes"
-        raise _not_the_file("wrong-length", "the file has another length", url, expected, f"{total} bytes")
-    return start, total if size is None else size
 
 
 def _receive(
@@ -211,10 +187,10 @@ def _receive(
             if not block:
                 break
             if have == 0 and block.lstrip()[:1] == b"<":
-                raise _not_the_file("html-page", "the server sends a web page instead of the file", url, "a tar", "<")
+                raise not_the_file("html-page", "the server sends a web page instead of the file", url, "a tar", "<")
             have += len(block)
             if have > most:
-                raise _not_the_file("wrong-length", "the file is longer", url, f"{most} bytes", "more")
+                raise not_the_file("wrong-length", "the file is longer", url, f"{most} bytes", "more")
             file.write(block)
             bar.update(len(block))
             window_bytes += len(block)
@@ -224,19 +200,8 @@ def _receive(
                 window_start, window_bytes = now, 0
     if total is not None and have < total:
         if response.chunked:  # a chunked answer says itself where it ends: it was not cut off, it is another file
-            raise _not_the_file("wrong-length", "the file is shorter", url, f"{total} bytes", f"{have} bytes")
+            raise not_the_file("wrong-length", "the file is shorter", url, f"{total} bytes", f"{have} bytes")
         raise Dropped("the connection ended early")
-
-
-def _validator(response: http.client.HTTPResponse) -> str:
-    """What If-Range can be asked with: a strong ETag, else the date of the last change, else nothing."""
-    etag = response.headers.get("ETag", "")
-    return str(etag) if etag.startswith('"') else str(response.headers.get("Last-Modified", ""))
-
-
-def _not_the_file(code: str, what: str, url: str, expected: str, found: str) -> IntegrityError:
-    mend = "Check the address and the network (a login page of a guest network?), then run the same command again."
-    return IntegrityError(Problem(code, what, expected=expected, found=printable(found), mend=mend, file=shown(url)))
 
 
 def _say(text: str) -> None:

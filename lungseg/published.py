@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from .case_record import CaseRecord
-from .comparison import Comparison, OtherScores, compare
+from .comparison import Comparison, compare
 from .errors import printable
 from .files import read_json
+from .other_scores import OtherScores
 from .splits import Fold
 
 FILE = Path(__file__).with_name("published_task06.json")

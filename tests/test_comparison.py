@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lungseg.comparison import NOT_ALIKE, OtherScores, check_shared, compare, read_scores
+from lungseg.comparison import NOT_ALIKE, check_shared, compare
 from lungseg.errors import UsageError
+from lungseg.other_scores import OtherScores, read_scores
 
 # The first lines of the table of nnU-Net's published runs, by the columns that it has.
 TABLE = "case,fold,tumour_voxels,dice_default,dice_resenc_m\na,2,2719,0.8577,0.8691\nb,4,1324,0.6814,0.605\n"

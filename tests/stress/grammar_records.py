@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from lungseg import crossval_folder
 from lungseg.archive import MARKER, damaged_files, unpack
-from lungseg.comparison import read_scores
 from lungseg.fetch import read_note
 from lungseg.manifest import Manifest
+from lungseg.other_scores import read_scores
 from lungseg.predict import predict
 from lungseg.prediction_record import already_there, warnings_of
 from lungseg.probability_map import read_map, write_map
