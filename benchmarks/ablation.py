@@ -48,7 +48,7 @@ def rows() -> dict[str, Recipe]:
         "no mirroring": strong.but(augmentation=replace(augmentation, mirror=0.0), test_mirror=False),
         "no elastic transform": strong.but(augmentation=replace(augmentation, elastic_strength=(0.0, 0.0))),
         "no deep supervision": strong.but(unet=replace(unet, deep=0)),
-        "no averaged weights": replace(strong, average=0.0),
+        "averaged weights": strong.but(average=0.99),
         "BCE alone": strong.but(loss="bce"),
         "HU / 3071, no window": strong.but(unet=replace(unet, window_hu=None)),
         "instance normalisation": strong.but(unet=replace(unet, norm="instance")),
@@ -57,7 +57,7 @@ def rows() -> dict[str, Recipe]:
         "each pixel for itself": strong.but(unet=replace(unet, patch=1, widths=(32, 64, 128, 192, 192))),
         "twice as wide": strong.but(unet=replace(unet, widths=(96, 160, 256, 320, 384))),
         "half the learning rate": strong.but(learning_rate=1e-3),
-        "windows of 128": strong.but(augmentation=replace(augmentation, window=128), batch_size=32),
+        "whole slices": strong.but(augmentation=replace(augmentation, window=0), batch_size=16),
         "no mirror image in prediction": replace(strong, test_mirror=False),
         "classic": recipe_named("classic").but(inner_val=0.0),
     }

@@ -1,11 +1,13 @@
 """The table of accuracy: every system patient by patient, from the files that accuracy_score.py describes.
 
     python benchmarks/accuracy_tables.py collect FOLDER [FOLDER ...] [--reference strong]
+    python benchmarks/accuracy_tables.py ablation FOLDER [FOLDER ...] [--reference strong]
     python benchmarks/accuracy_tables.py write
 
 `collect` reads ``FOLDER/SYSTEM/fold*.json``, writes `benchmarks/results/accuracy_gpu.json` and the tables of
-docs/accuracy.md; `write` writes only the tables again.  A system whose name begins with `ablation_` stands in the last
-table.  What is compared is compared on the patients that both have, so on the same folds.
+docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and the last
+table, where the reference is called `base`; `write` writes only the tables again.  What is compared is compared on the
+patients that both have, so on the same folds.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from lungseg.statistics import bootstrap_interval
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "accuracy_gpu.json"
+INGREDIENTS = HERE / "results" / "ablation.json"
 PAGE = HERE.parent / "docs" / "accuracy.md"
-ABLATION = "ablation_"
 # Rows that the table has in any case, in this order; others follow by name.
 EXPECTED = ("recipe", "classic", "nnunet_5epochs", "nnunet_5epochs_unmirrored", "strong")
 LIMITS = (
@@ -125,10 +127,15 @@ def collect(folders: Sequence[Path], reference: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tables(values: Mapping[str, Any]) -> dict[str, str]:
-    """The marked tables of docs/accuracy.md by name; rows without a measurement say so."""
+def tables(values: Mapping[str, Any], ingredients: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The marked tables of docs/accuracy.md by name; rows without a measurement say so.
+
+    Args:
+        values: of :func:`collect`, of whole systems.
+        ingredients: the same of the rows of ablation.py.
+    """
     found: Mapping[str, Any] = values.get("systems", {})
-    main = [*EXPECTED, *sorted(name for name in found if name not in EXPECTED and not name.startswith(ABLATION))]
+    main = [*EXPECTED, *sorted(name for name in found if name not in EXPECTED)]
     reference = values.get("reference") or "strong"
     apart = {entry["system"] if entry["system"] != reference else entry["minus"]: entry
              for entry in values.get("differences", [])}  # fmt: skip
@@ -137,15 +144,16 @@ def tables(values: Mapping[str, Any]) -> dict[str, str]:
         "accuracy_systems": _system_rows(main, found) + source,
         "accuracy_differences": _difference_rows(
             [name for name in main if name != reference], apart, f"`{reference}` minus") + source,
-        "accuracy_ablation": _difference_rows(
-            sorted(name for name in found if name.startswith(ABLATION)) or [ABLATION + "..."], apart,
-            f"`{reference}` minus") + source,
+        "accuracy_ablation": _ingredient_rows(ingredients or {}) + _source(ingredients or {}),
     }  # fmt: skip
 
 
-def write(values: Mapping[str, Any]) -> None:
+def write() -> None:
     """Put the tables between their markers in docs/accuracy.md."""
-    for name, content in tables(values).items():
+    values, ingredients = (
+        json.loads(path.read_text("utf-8")) if path.is_file() else {} for path in (RESULT, INGREDIENTS)
+    )
+    for name, content in tables(values, ingredients).items():
         write_between(PAGE, name, content)
     print(f"wrote docs/{PAGE.name}")
 
@@ -176,6 +184,28 @@ def _difference_rows(names: Sequence[str], apart: Mapping[str, Any], head: str) 
                      f"{whole['better']} / {whole['worse']} of {whole['patients']}"))  # fmt: skip
     columns = (head, "difference in Dice (95 % interval)", "smallest quarter of tumours", "p", "better / worse")
     return _table(columns, rows)
+
+
+def _ingredient_rows(values: Mapping[str, Any]) -> str:
+    columns = ("row", "mean Dice of patients (95 % interval)", "the same patients: minus `base` (95 % interval)",
+               "smallest quarter of tumours", "missed")  # fmt: skip
+    if not values:
+        return _table(columns, [("`base`", "not measured yet", "", "", "")])
+    # An entry is the reference minus the row; here it is shown the other way round, what the change brings.
+    brought = {entry["minus"]: entry["all"] for entry in values["differences"]}
+    rows = []
+    for name, one in sorted(values["systems"].items(), key=lambda item: (item[0] != values["reference"], item[0])):
+        base = name == values["reference"]
+        rows.append((f"`{'base' if base else name.replace('_', ' ')}`", _spread(one),
+                     "" if base else _signed(_turned(brought[name])), _spread(one["smallest_quarter"]),
+                     f"{one['missed']:g} of {one['patients']}"))  # fmt: skip
+    return _table(columns, rows)
+
+
+def _turned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The difference the other way round."""
+    ends = values["interval"]
+    return {"difference": -values["difference"], "interval": [-ends[1], -ends[0]] if ends else None}
 
 
 def _figures(dice: Mapping[str, float]) -> dict[str, Any]:
@@ -222,17 +252,17 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("collect", "write"))
+    parser.add_argument("what", choices=("collect", "ablation", "write"))
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--reference", default="strong", help="the system that the others are compared with")
     args = parser.parse_args()
-    if args.what == "collect":
+    if args.what != "write":
         if not args.folders:
             parser.error("name the folders that hold SYSTEM/fold*.json")
-        values = collect(args.folders, args.reference)
-        RESULT.parent.mkdir(exist_ok=True)
-        write_json(RESULT, values)
-    write(json.loads(RESULT.read_text("utf-8")) if RESULT.is_file() else {})
+        path = RESULT if args.what == "collect" else INGREDIENTS
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, collect(args.folders, args.reference))
+    write()
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def collected(tmp_path: Path) -> dict[str, Any]:
     for found in (
         record("recipe", 0, cases("ab", 0.0)), record("recipe", 1, cases("cd", 0.5)),
         record("strong", 0, cases("ab", 0.5)), record("strong", 0, cases("ab", 1.0), seed=1),
-        record("strong", 1, cases("cd", 1.0)), record("ablation_small", 0, cases("ab", 0.5)),
+        record("strong", 1, cases("cd", 1.0)), record("small_net", 0, cases("ab", 0.5)),
     ):  # fmt: skip
         score.write_record(tmp_path, found)
     return tables.collect([tmp_path], "strong")
@@ -175,7 +175,7 @@ def test_differences_are_of_the_same_patients(collected: dict[str, Any]) -> None
     expected = np.mean([dices[case]["strong"] - dices[case]["recipe"] for case in "abcd"])
     assert apart["recipe"]["all"]["difference"] == pytest.approx(expected, abs=1e-5)
     assert apart["recipe"]["all"]["better"] == 4
-    assert apart["ablation_small"]["all"]["patients"] == 2  # only the fold that both have
+    assert apart["small_net"]["all"]["patients"] == 2  # only the fold that both have
     assert apart["recipe"]["smallest_quarter"]["patients"] == 1
 
 
@@ -184,7 +184,12 @@ def test_tables_show_what_was_found_and_what_was_not(collected: dict[str, Any]) 
     assert "| `recipe` | 0.333" in found["accuracy_systems"] and "| 2 of 4 |" in found["accuracy_systems"]
     assert "| `classic` | not measured yet |" in found["accuracy_systems"]
     assert "84 % of the slices" in found["accuracy_systems"]
-    assert "`ablation_small`" in found["accuracy_ablation"] and "`ablation_small`" not in found["accuracy_systems"]
+    assert "`small_net`" in found["accuracy_systems"] and "`base` | not measured yet" in found["accuracy_ablation"]
+    rows = tables.tables({}, collected)["accuracy_ablation"].splitlines()
+    # The base first; a row says what the change brings, on the patients that it was tried on.
+    assert rows[2].startswith("| `base` |") and rows[3].startswith("| `recipe` | 0.333")
+    brought = next(entry for entry in collected["differences"] if entry["minus"] == "recipe")["all"]["difference"]
+    assert f"| {-brought:+.3f} (" in rows[3]
     assert all("not measured yet" in table for table in tables.tables({}).values())
 
 
