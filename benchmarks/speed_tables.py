@@ -17,9 +17,9 @@ NNUNET_STEPS = 250  # training steps of an epoch, nnU-Net v2's default
 
 def write() -> None:
     """Put every table between its markers, and draw the plot again."""
-    cpu, gpu, accuracy = (_results(name) for name in ("cpu", "gpu", "accuracy_gpu"))
+    cpu, gpu, accuracy, step = (_results(name) for name in ("cpu", "gpu", "accuracy_gpu", "gpu_step"))
     between(HERE / "README.md", "cpu", cpu_table(cpu))
-    between(HERE / "README.md", "gpu", gpu_table(gpu, accuracy))
+    between(HERE / "README.md", "gpu", gpu_table(gpu, accuracy, step))
     between(HERE.parent / "README.md", "speed", short_table(cpu, gpu))
     if "growth" in cpu.get("rows", {}):
         plot(cpu["rows"]["growth"])
@@ -111,12 +111,15 @@ def cpu_table(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", _measured(found), *picture]) + "\n"
 
 
-def gpu_table(results: dict[str, Any], accuracy: dict[str, Any] | None = None) -> str:
+def gpu_table(
+    results: dict[str, Any], accuracy: dict[str, Any] | None = None, step: dict[str, Any] | None = None
+) -> str:
     """Every GPU figure with its goal; what was not measured says so.
 
     Args:
         results: of gpu.py.
         accuracy: of the accuracy study on a GPU, where nnU-Net's epochs are timed (:func:`nnunet_rate`).
+        step: of a later run of gpu.py, of its parts ``ours`` and ``profile`` alone.
     """
     measured = results if results.get("kind") == "gpu" else {}
     lines = ["| what | goal | found |", "| --- | --- | --- |"]
@@ -143,14 +146,38 @@ def gpu_table(results: dict[str, Any], accuracy: dict[str, Any] | None = None) -
         ("MONAI's `BasicUNet`, widths of `classic`, data for free", "", "monai.BasicUNet.slices_s", "{:.0f} slices/s"),
     ):
         value = _at(measured, key)
-        lines.append(f"| {what} | {goal} | {NOT_YET if value is None else form.format(value)} |")
+        shown = NOT_YET if value is None else form.format(value)
+        if key == "train.slices_s" and _at(measured, "train.compile_failed"):
+            shown += " (uncompiled: compiling failed)"
+        lines.append(f"| {what} | {goal} | {shown} |")
     nnunet = nnunet_rate(accuracy)
     shown = NOT_YET if nnunet is None else f"{nnunet:.0f} slices/s"
     lines.append(f"| nnU-Net v2 `2d`, epochs of its own trainer, its validation in them |  | {shown} |")
     lines += ["", *_stages(measured), *_ways(measured)]
     device = measured.get("device")
     said = f"Measured {results['date']} on {device}, torch {results['torch']}, by `make bench-gpu`." if device else ""
-    return "\n".join([*lines, said or "No GPU was at hand yet; `make bench-gpu` fills this in."]) + "\n"
+    lines.append(said or "No GPU was at hand yet; `make bench-gpu` fills this in.")
+    return "\n".join([*lines, *_step_again(step or {}, measured)]) + "\n"
+
+
+def _step_again(step: dict[str, Any], measured: dict[str, Any]) -> list[str]:
+    """The bare step in a later run, beside what it was."""
+    found, before = _at(step, "ours.compiled_augmentation"), _at(measured, "ours.slices_s")
+    if step.get("kind") != "gpu" or not isinstance(found, dict) or "slices_s" not in found:
+        return []
+    roof, kernels = _at(measured, "ceilings.slices_s"), _at(step, "profile.kernels_ms")
+    rows = [
+        ("real batches", f"{found['slices_s']:.0f} slices/s" + (f" (before: {before:.0f})" if before else "")),
+        ("one batch for ever", f"{found['constant_slices_s']:.0f} slices/s"),
+        ("share of the roofline", f"{found['slices_s'] / roof:.0%}" if roof else NOT_YET),
+        (
+            "kernels of a step",
+            f"{kernels:.1f} ms, which alone would be {8e3 / kernels:.0f} slices/s" if kernels else NOT_YET,
+        ),
+    ]
+    said = f"Measured {step['date']} on {step['device']}, torch {step['torch']}, by `gpu.py --parts warm ours profile`."
+    head = "| the bare step of batch 8, compiled, after upsampling got a gradient of its own | found |"
+    return ["", head, "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows), "", said]
 
 
 def nnunet_rate(accuracy: Any) -> float | None:
