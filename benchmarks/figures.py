@@ -25,14 +25,16 @@ from pathlib import Path
 from typing import Any
 
 from measure import tree_of
+from speed_tables import between
 
 from lungseg.config import RECIPES
 from lungseg.executor import cores
-from lungseg.files import atomic_write, write_json
+from lungseg.files import write_json
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
+ACCURACY = HERE.parent / "docs" / "accuracy.md"
 LIMITS = "most slices show tumour (84 %), HU put back from 8 bits, gaps between slices"
 LUNGSEG = Path(sys.executable).with_name("lungseg")
 
@@ -185,27 +187,19 @@ def _record(name: str, values: dict[str, Any]) -> None:
 
 
 def write() -> None:
-    """Put the tables of all results between their markers in README.md."""
-    text = README.read_text("utf-8")
-    tables: dict[str, Any] = {
-        "demo": _demo_table,
-        "real_data": _real_table,
-        "crossval_slices": _crossval_table,
-        "crossval_sample": _crossval_table,
-        "recipes": _recipes_table,
+    """Put the tables of all results between their markers in README.md and docs/accuracy.md."""
+    tables: dict[str, tuple[Path, Any]] = {
+        "demo": (README, _demo_table),
+        "real_data": (README, _real_table),
+        "crossval_slices": (README, _crossval_table),
+        "crossval_sample": (ACCURACY, _crossval_table),
+        "recipes": (README, _recipes_table),
     }
-    for name, table in tables.items():
+    for name, (page, table) in tables.items():
         path = RESULTS / f"{name}.json"
         if name == "recipes" or path.is_file():
-            content = table({} if name == "recipes" else json.loads(path.read_text()))
-            start, end = f"<!-- figures: {name} -->\n", f"<!-- end: {name} -->"
-            before, _, rest = text.partition(start)
-            _, found, after = rest.partition(end)
-            if not found:
-                raise SystemExit(f"README.md has no place for the figures of {name}")
-            text = before + start + content + end + after
-    atomic_write(README, text.encode())
-    print("wrote README.md")
+            between(page, name, table({} if name == "recipes" else json.loads(path.read_text())))
+    print("wrote README.md and docs/accuracy.md")
 
 
 def _dice(values: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def test_changes_leave_the_original_and_what_is_none() -> None:
 
 
 def test_names_that_are_not_there() -> None:
-    with pytest.raises(UsageError, match=r"expected classic or demo.*found best"):
+    with pytest.raises(UsageError, match=r"expected classic or strong or demo.*found best"):
         recipe_named("best")
 
 
