@@ -97,7 +97,11 @@ class DaskProcesses:
         self.scheduler.kill()
         self.scheduler.wait(60)
         for worker in self.workers:
-            worker.wait(60)
+            try:
+                worker.wait(20)
+            except subprocess.TimeoutExpired:  # it was only starting, and would wait for a scheduler
+                worker.kill()
+                worker.wait(20)
         self.workers.clear()
 
     def __enter__(self) -> DaskProcesses:
