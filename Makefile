@@ -88,6 +88,11 @@ RUNS :=
 bench-cluster: setup
 	$(BIN)/python benchmarks/cluster.py $(if $(RUNS),--runs $(RUNS))
 
+# Worked out from what was measured; runs nothing.
+.PHONY: scaling
+scaling: setup
+	$(BIN)/python benchmarks/scaling.py
+
 FIGURES :=
 stress: setup
 	$(BIN)/python benchmarks/stress.py $(FIGURES)

@@ -8,7 +8,7 @@ results/cluster.json, and the table of docs/clusters.md from there.
 
 Runs: 64 phantoms on 3 workers (``plain``), with a worker killed by SIGKILL (``killed``), with the scheduler killed and
 started again (``restarted``), with a scan that kills whoever opens it (``poison``), on hosts of their own (``hosts``);
-``throughput`` of 1 and 2 workers in turns, and the ``overhead`` of a case.
+``throughput`` of 1 and 2 workers in turns, the ``overhead`` of a case, and the time of single ``cases``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 import cluster_hosts  # noqa: E402
 import nibabel as nib  # noqa: E402
 import numpy as np  # noqa: E402
-from figures import RESULTS, _table, machine  # noqa: E402
-from speed_tables import between  # noqa: E402
+from cluster_table import RESULT, write  # noqa: E402
+from figures import machine  # noqa: E402
 
 from lungseg.cluster import cluster_executor  # noqa: E402
 from lungseg.executor import run_cases  # noqa: E402
 from lungseg.files import read_json, write_json  # noqa: E402
+from lungseg.preprocess import preprocess  # noqa: E402
 from lungseg.sample import write_sample  # noqa: E402
 from tests.dask_processes import DaskProcesses  # noqa: E402
 from tests.volumes import tree_bytes  # noqa: E402
@@ -46,8 +47,6 @@ from tests.volumes import tree_bytes  # noqa: E402
 SCANS, SHAPE, WORKERS = 64, (96, 96, 48), 3
 LARGE, TIMES = 12, (4, 4, 2)  # scans for the throughput: phantoms enlarged, with new noise
 POISON = "lung_060"
-RESULT = RESULTS / "cluster.json"
-DOCUMENT = HERE.parent / "docs" / "clusters.md"
 # What a poison scan does: sitecustomize.py of every Python process of that run.
 HOOK = f"""
 import os, signal, sys
@@ -187,15 +186,48 @@ class Bench:
         """Time of a case that does nothing, on one worker: what the cluster adds to each."""
         with DaskProcesses(self.folder / "dask-overhead", 1) as dask, cluster_executor(dask.address) as executor:
             tasks = {str(number): 0.0 for number in range(cases)}
+            list(run_cases(_process, tasks, executor=executor))  # until the worker has started
             times = []
+            before = cpu_seconds(dask.scheduler.pid), time.process_time()
             for _ in range(rounds):
                 started = time.monotonic()
                 assert len(list(run_cases(_process, tasks, executor=executor))) == cases
                 times.append((time.monotonic() - started) / cases * 1000)
-        return {"cases": cases, "ms_quickest": round(min(times), 1), "ms_median": round(statistics.median(times), 1)}
+            after = cpu_seconds(dask.scheduler.pid), time.process_time()
+        return {
+            "cases": cases,
+            "ms_quickest": round(min(times), 1),
+            "ms_median": round(statistics.median(times), 1),
+            "scheduler_cpu_ms": round((after[0] - before[0]) / (cases * rounds) * 1000, 2),
+            "command_cpu_ms": round((after[1] - before[1]) / (cases * rounds) * 1000, 2),
+        }
+
+    def cases(self, rounds: int = 2) -> dict[str, Any]:
+        """CPU time of each large scan by itself, and what it writes: how much cases differ."""
+        scans = large(self.scans, self.folder / "large")
+        seconds, written = [], []
+        for number in range(1, LARGE + 1):
+            root = self.folder / f"single-{number}"
+            for kind in ("imagesTr", "labelsTr"):
+                (root / kind).mkdir(parents=True)
+                os.link(scans / kind / f"lung_{number:03d}.nii.gz", root / kind / f"lung_{number:03d}.nii.gz")
+            for turn in range(rounds):
+                out = self.folder / f"single-out-{number}-{turn}"
+                started = time.process_time()
+                preprocess(root, out, skip_slices=0, workers=1)
+                seconds.append(round(time.process_time() - started, 3))
+                written.append(sum(path.stat().st_size for path in out.rglob("*.npy")))
+        shape = [size * times for size, times in zip(SHAPE, TIMES, strict=True)]
+        return {"shape": shape, "cpu_s": seconds, "bytes_written": int(statistics.mean(written))}
 
 
-RUNS = ("plain", "killed", "restarted", "poison", "hosts", "throughput", "overhead")
+RUNS = ("plain", "killed", "restarted", "poison", "hosts", "throughput", "overhead", "cases")
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _process(seconds: float) -> int:
@@ -258,44 +290,6 @@ def measure(scans: Path | None, runs: list[str]) -> int:
             write_json(RESULT, content)
     write()
     return 0 if all(run.get("same_bytes", True) for run in before.values()) else 1
-
-
-def write() -> None:
-    """Put the table between its markers in docs/clusters.md."""
-    content = read_json(RESULT)
-    runs = content["runs"]
-    labels = {
-        "plain": "nothing goes wrong",
-        "killed": "a worker is killed (SIGKILL), and not replaced",
-        "restarted": "the scheduler is killed and started again, its workers too",
-        "poison": "one scan kills every worker that opens it",
-        "hosts": "scheduler and workers on hosts of their own (network namespaces)",
-    }
-    rows = [(label, _said(name, runs.get(name))) for name, label in labels.items()]
-    rate, cost = runs.get("throughput"), runs.get("overhead")
-    fast = slow = "not measured yet"
-    if rate is not None:
-        fast = f"{rate['ratio']} ({rate['ratio_range'][0]} to {rate['ratio_range'][1]})"
-    if cost is not None:
-        slow = f"{cost['ms_quickest']} ms (median {cost['ms_median']} ms)"
-    rows.append(("2 workers against 1, times as fast: median of rounds in turns (range)", fast))
-    rows.append(("what the cluster adds to a case, quickest round", slow))
-    dates = sorted({run["date"] for run in runs.values()})
-    facts = content["machine"]
-    when, where = " to ".join(dict.fromkeys((dates[0], dates[-1]))), f"{facts['cores']} cores of {facts['cpu']}"
-    note = f"\nMeasured {when} on {where}, by `make bench-cluster`. {content['what']}."
-    if rate is not None:
-        note += f" The machine was shared (load {rate['load_before']} before the throughput)."
-    between(DOCUMENT, "cluster", _table(("run", "result"), rows) + note + "\n")
-
-
-def _said(name: str, run: dict[str, Any] | None) -> str:
-    if run is None or "skipped" in run:
-        return "not measured yet"
-    text = "same bytes as one machine" if run["same_bytes"] else "OTHER BYTES than one machine"
-    if name == "poison":
-        text += f"; {', '.join(run['set_aside'])} set aside after {run['workers_killed']} workers"
-    return text
 
 
 def main() -> int:

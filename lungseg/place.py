@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from .errors import UsageError
 _ADDRESS = re.compile(
     r"[a-z][a-z0-9+.-]+://", re.I
 )  # two letters or more, so that no drive of Windows is taken for one
+_AT_ONCE = 64  # requests: 8 MB of slices in memory
 
 
 def place(name: str | Path) -> Path:
@@ -62,3 +64,18 @@ def put(path: Path, data: bytes) -> None:
     """
     remote: Any = path
     remote.fs.pipe_file(remote.path, bytes(data))
+
+
+def put_files(folder: Path, files: Mapping[str, Path]) -> None:
+    """Write objects by their names below ``folder``, several requests at once where the store's client can.
+
+    A request takes some 30 ms on its way, and a case has hundreds of objects.
+
+    Raises:
+        OSError: the store does not take one of them; others may be there then.
+    """
+    remote: Any = folder
+    names = list(files)
+    for start in range(0, len(names), _AT_ONCE):
+        batch = names[start : start + _AT_ONCE]
+        remote.fs.pipe({(remote / name).path: files[name].read_bytes() for name in batch})

@@ -19,7 +19,7 @@ from pathlib import Path
 from .case_folder import remove_stale
 from .case_record import CASE_RECORD
 from .files import TEMPORARY_PREFIX, machine_error, make_folder
-from .place import is_remote, put
+from .place import is_remote, put, put_files
 
 
 @contextlib.contextmanager
@@ -65,8 +65,8 @@ def _put_in_store(made: Path, folder: Path) -> None:
     names = files_of(made)
     try:
         remove_stale(folder, set(names))
-        for name in names:
-            put(folder / name, (made / name).read_bytes())
+        put_files(folder, {name: made / name for name in names if name != CASE_RECORD})
+        put(folder / CASE_RECORD, (made / CASE_RECORD).read_bytes())
     except OSError as error:
         raise machine_error(error, folder) from error
 
