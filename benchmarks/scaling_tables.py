@@ -105,8 +105,8 @@ def gradient_line(done: Mapping[str, Any]) -> str:
     own, moved, line = done["gradient_bytes"], 2 * done["gradient_bytes"], assumed("rank_bytes_s")
     return (
         f"Training on several hosts moves the gradients of every step: {own / 1e6:.0f} MB for `classic`, up to "
-        f"{moved / 1e6:.0f} MB in and out of each host (a ring of many hosts). At {line * 8 / 1e9:.0f} Gbit/s that allows "
-        f"{line / moved:.0f} steps a second, whatever the number of hosts; what a GPU does in a second stands in "
+        f"{moved / 1e6:.0f} MB in and out of each host (a ring of many hosts). At {line * 8 / 1e9:.0f} Gbit/s that "
+        f"allows {line / moved:.0f} steps a second, whatever the number of hosts; what a GPU does stands in "
         "benchmarks/README.md.\n"
     )
 

@@ -100,14 +100,6 @@ def test_cases_that_have_not_begun_are_dropped_when_the_caller_stops(cluster: Da
     assert marks(tmp_path, "case*") < 10
 
 
-def test_an_address_that_nobody_answers_and_one_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lungseg.dask_client.CONNECT_S", 1.0)
-    with pytest.raises(MachineError, match="does not answer"), cluster_executor("tcp://127.0.0.1:9"):
-        pass
-    with pytest.raises(UsageError, match="no address"), cluster_executor("ftp://127.0.0.1:9"):
-        pass
-
-
 def test_a_scheduler_that_is_started_again_gets_what_is_left(tmp_path: Path) -> None:
     scratch = tmp_path / "marks"
     scratch.mkdir()

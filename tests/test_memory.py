@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -46,3 +47,27 @@ def test_a_room_is_taken_once_and_grows() -> None:
     assert room.take(2000).size == 2000 and room.take(1000).size == 1000
     room.clear()
     assert not np.shares_memory(room.take(1000), first)
+
+
+def test_a_bound_of_the_process_counts_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_free", lambda: 10_000_000_000)
+    monkeypatch.setattr(memory, "_held", lambda: 500_000_000)
+    assert available_memory() == 10_000_000_000
+    try:
+        memory.bound_memory(2_000_000_000)
+        assert available_memory() == 1_500_000_000
+        require_memory(1_500_000_000)
+        with pytest.raises(MachineError, match=r"2\.00 GB.*1\.50 GB"):
+            require_memory(2_000_000_000)
+        memory.bound_memory(400_000_000)
+        assert available_memory() == 0
+    finally:
+        memory.bound_memory(None)
+    assert available_memory() == 10_000_000_000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is of Linux")
+def test_what_the_process_holds_grows_with_it() -> None:
+    before = memory._held()
+    held = np.ones(64 << 20, np.uint8)
+    assert memory._held() - before > 50 << 20 and held.size

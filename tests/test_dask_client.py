@@ -1,0 +1,33 @@
+"""What goes wrong on the way to a scheduler, in the user's words."""
+
+from __future__ import annotations
+
+import pytest
+
+from lungseg.cluster import cluster_executor
+from lungseg.dask_client import explained
+from lungseg.errors import MachineError, UsageError
+
+
+def test_no_address_is_this_machine() -> None:
+    with cluster_executor(None, device="cuda") as executor:
+        assert executor is None
+
+
+def test_an_address_that_nobody_answers_and_one_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lungseg.dask_client.CONNECT_S", 1.0)
+    with pytest.raises(MachineError, match="does not answer"), cluster_executor("tcp://127.0.0.1:9"):
+        pass
+    with pytest.raises(UsageError, match="no address"), cluster_executor("ftp://127.0.0.1:9"):
+        pass
+
+
+def test_a_machine_without_lungseg_is_said_whatever_dask_wraps_it_in() -> None:
+    missing = ModuleNotFoundError("No module named 'lungseg'", name="lungseg")
+    wrapped = RuntimeError("Error during deserialization of the task graph")
+    wrapped.__cause__ = missing
+    for error in (missing, wrapped):
+        found = explained(error)
+        assert isinstance(found, MachineError) and "same version on all machines" in str(found)
+    other = ModuleNotFoundError("No module named 'elsewhere'", name="elsewhere")
+    assert explained(other) is other and explained(KeyError("a")).args == ("a",)
