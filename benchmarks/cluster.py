@@ -37,15 +37,18 @@ from cluster_table import RESULT, write  # noqa: E402
 from figures import machine  # noqa: E402
 
 from lungseg.cluster import cluster_executor  # noqa: E402
+from lungseg.config import PreprocessConfig  # noqa: E402
 from lungseg.executor import run_cases  # noqa: E402
 from lungseg.files import read_json, write_json  # noqa: E402
-from lungseg.preprocess import preprocess  # noqa: E402
+from lungseg.nifti import read_scan  # noqa: E402
+from lungseg.preprocess import _one_case, _task, preprocess  # noqa: E402
 from lungseg.sample import write_sample  # noqa: E402
+from lungseg.tree import read_tree  # noqa: E402
 from tests.dask_processes import DaskProcesses  # noqa: E402
 from tests.volumes import tree_bytes  # noqa: E402
 
 SCANS, SHAPE, WORKERS = 64, (96, 96, 48), 3
-LARGE, TIMES = 12, (4, 4, 2)  # scans for the throughput: phantoms enlarged, with new noise
+LARGE, TIMES, TURNS = 12, (4, 4, 2), 3  # scans for the throughput: phantoms enlarged, with new noise; each so often
 POISON = "lung_060"
 # What a poison scan does: sitecustomize.py of every Python process of that run.
 HOOK = f"""
@@ -155,26 +158,30 @@ class Bench:
         return {"same_bytes": self.same("hosts"), "hosts": count}
 
     def throughput(self, rounds: int = 3) -> dict[str, Any]:
-        """Seconds of the same large scans on 1 and on 2 workers, in turns."""
-        small, self.scans = self.scans, large(self.scans, self.folder / "large")
+        """Seconds that 1 and 2 workers, of a core each, take for the same large scans, in turns; start-up left out."""
+        tree = read_tree(large(self.scans, self.folder / "large"))
+        config, load = PreprocessConfig(skip_slices="0"), os.getloadavg()[0]
         seconds: dict[int, list[float]] = {1: [], 2: []}
-        load = os.getloadavg()[0]
-        try:
-            for number in range(rounds):
-                for workers in (1, 2) if number % 2 else (2, 1):
-                    with DaskProcesses(self.folder / f"dask-{workers}", workers) as dask:
-                        with cluster_executor(dask.address) as executor:  # until all have started
-                            seen: set[int] = set()
-                            while len(seen) < workers:
-                                warm = {str(n): 0.2 for n in range(2 * workers)}
-                                seen |= {outcome.result for outcome in run_cases(_process, warm, executor=executor)}
-                        name = f"throughput-{workers}-{number}"
-                        seconds[workers].append(self.preprocess(name, "--cluster", dask.address))
-        finally:
-            self.scans = small
+        pinned = [[], *(["taskset", "-c", str(core)] for core in sorted(os.sched_getaffinity(0))[:2])]
+        for number in range(rounds):
+            for workers in (1, 2) if number % 2 else (2, 1):
+                folder = self.folder / f"dask-{workers}-{number}"
+                with DaskProcesses(folder, workers, prefix=pinned) as dask, cluster_executor(dask.address) as executor:
+                    seen: set[int] = set()
+                    while len(seen) < workers:  # all have started, and have loaded what they need
+                        warm = {str(n): tree.cases[0].image for n in range(2 * workers)}
+                        seen |= {outcome.result for outcome in run_cases(_warm, warm, executor=executor)}
+                    tasks = {
+                        f"{case.name}-{turn}": _task(case, tree, folder / f"out-{turn}", config, shared=True)
+                        for turn in range(TURNS)
+                        for case in tree.cases
+                    }
+                    started = time.monotonic()
+                    assert not [o for o in run_cases(_one_case, tasks, executor=executor) if o.error]
+                    seconds[workers].append(time.monotonic() - started)
         ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
         return {
-            "scans": LARGE,
+            "scans": LARGE * TURNS,
             "seconds_1": _rounded(seconds[1]),
             "seconds_2": _rounded(seconds[2]),
             "ratio": round(statistics.median(ratios), 2),
@@ -232,6 +239,11 @@ def cpu_seconds(pid: int) -> float:
 
 def _process(seconds: float) -> int:
     time.sleep(seconds)
+    return os.getpid()
+
+
+def _warm(scan: Path) -> int:
+    read_scan(scan)
     return os.getpid()
 
 

@@ -62,7 +62,7 @@ class DaskProcesses:
     def start_scheduler(self) -> None:
         words = ["distributed.cli.dask_scheduler", "--port", str(self.port), "--no-jupyter"]
         self.scheduler = self._start(0, [*words, "--host", self.host])
-        if not self._prefix:
+        if not self._prefix or not self._prefix[0]:
             self._wait_for_scheduler()
 
     def _wait_for_scheduler(self, seconds: float = 120.0) -> None:
