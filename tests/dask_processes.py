@@ -90,6 +90,8 @@ class DaskProcesses:
                 env={**os.environ, "PYTHONPATH": path},
                 stdout=log,
                 stderr=log,
+                # Linux shares a busy machine by sessions (autogroup): each process counts as a machine of its own would.
+                start_new_session=True,
             )
 
     def kill_scheduler(self) -> None:
