@@ -113,9 +113,10 @@ def courses(
     time = size * (scan["core_s"]["slice"] * rng.choice(spread / spread.mean(), SCANS) + scan["moved_s"]["slice"])
     slow = rng.random(SCANS) < assumed("stragglers")
     time[slow] *= assumed("straggler_times")
-    ways = {"file system": 0.0, "one prefix": scan["objects_written"]["slice"] / assumed("puts_prefix_s")}
+    network = (scan["bytes_read"] + scan["bytes_written"]["slice"]) / assumed("store_bytes_s")
+    prefix = scan["objects_written"]["slice"] / assumed("puts_prefix_s")
     found: dict[str, list[dict[str, float]]] = {}
-    for way, puts_s in ways.items():
+    for way, store_s in {"a file system": network, "one prefix of a store": max(network, prefix)}.items():
         for workers in (10, 30, 100, 300, 1000):
             cluster = Cluster(
                 workers,
@@ -123,7 +124,7 @@ def courses(
                 dispatch["latency_s"],
                 assumed("failures_a_day"),
                 assumed("away_s"),
-                puts_s,
+                store_s,
             )
             course = simulate(time, cluster)
             hours = course.seconds / 3600

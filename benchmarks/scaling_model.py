@@ -24,7 +24,7 @@ class Cluster:
         latency_s: from the end of a case to the start of the worker's next one.
         failures_a_day: chance of a worker to die within a day.
         away_s: until a worker that died is replaced.
-        puts_s: time that the store needs for the results of a case; it takes one case at a time.  0: any number.
+        store_s: time that what all share (the store, its network) needs for a case; one at a time, as they end.
     """
 
     workers: int
@@ -32,7 +32,7 @@ class Cluster:
     latency_s: float
     failures_a_day: float = 0.0
     away_s: float = 0.0
-    puts_s: float = 0.0
+    store_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,28 +62,28 @@ def simulate(case_s: np.ndarray, cluster: Cluster, seed: int = 0) -> Course:
     """
     rng = np.random.default_rng(seed)
     rate = -np.log1p(-cluster.failures_a_day) / DAY_S  # deaths a second of a worker
-    free = [0.0] * cluster.workers  # when each worker is free; a heap
     waiting, again = iter(case_s.tolist()), []
-    handed = stored = finished = useful = last_given = 0.0
-    died = 0
-    left = len(case_s)
+    # What happens next: when, its number, and the case that ends then; None where a worker is free.
+    events: list[tuple[float, int, float | None]] = [(0.0, number, None) for number in range(cluster.workers)]
+    number, handed, stored, finished, useful, last_given, died = cluster.workers, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    left = to_give = len(case_s)
     while left:
-        time_s = again.pop() if again else next(waiting)
-        at = heapq.heappop(free)
-        handed = max(handed, at) + cluster.hand_over_s
-        start = handed + cluster.latency_s
-        last_given = start
-        life = rng.exponential(1 / rate) if rate else np.inf
-        if life < time_s:
-            died += 1
-            again.append(time_s)
-            heapq.heappush(free, start + life + cluster.away_s)
-            continue
-        end = start + time_s
-        if cluster.puts_s:
-            stored = end = max(stored, end) + cluster.puts_s
-        useful += time_s
-        finished = max(finished, end)
-        left -= 1
-        heapq.heappush(free, end)
+        at, _, ended = heapq.heappop(events)
+        number += 1
+        if ended is not None:
+            stored = at = max(stored, at) + cluster.store_s if cluster.store_s else at
+            finished, useful, left = max(finished, at), useful + ended, left - 1
+            heapq.heappush(events, (at, number, None))
+        elif to_give:
+            time_s = again.pop() if again else next(waiting)
+            handed = max(handed, at) + cluster.hand_over_s
+            last_given = start = handed + cluster.latency_s
+            life = rng.exponential(1 / rate) if rate else np.inf
+            if life < time_s:
+                died += 1
+                again.append(time_s)  # it is known to be lost when the worker is missed, which is soon
+                heapq.heappush(events, (start + life + cluster.away_s, number, None))
+            else:
+                to_give -= 1
+                heapq.heappush(events, (start + time_s, number, time_s))
     return Course(finished, useful / (cluster.workers * finished), finished - last_given, died)

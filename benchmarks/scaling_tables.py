@@ -97,8 +97,12 @@ def source_table(done: Mapping[str, Any]) -> str:
         ("from case to case on a worker", said(dispatch["latency_s"], "{:.4f} s"), on),
         ("bytes written for a scan", f"{scan['bytes_written']['slice'] / 1e6:.0f} MB", "worked out: 3 bytes a pixel"),
     ]
-    rows += [(why, f"{value:,g} {unit}".strip(), "assumed") for value, unit, why in ASSUMED.values()]
+    rows += [(why, _plain(value, unit), "assumed") for value, unit, why in ASSUMED.values()]
     return _table(("figure", "value", "from"), rows)
+
+
+def _plain(value: float, unit: str) -> str:
+    return f"{value / 1e6:,g} MB/s" if unit == "bytes/s" else f"{value:,g} {unit}".strip()
 
 
 def gradient_line(done: Mapping[str, Any]) -> str:
@@ -121,7 +125,7 @@ def plot(done: Mapping[str, Any]) -> None:
     figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
     for (way, found), colour, mark in zip(done["courses"].items(), ("#0072b2", "#d55e00"), "os", strict=True):
         workers, busy = ([course[key] for course in found] for key in ("workers", "busy"))
-        axes.plot(workers, [100 * share for share in busy], f"{mark}-", color=colour, label=f"results go to: {way}")
+        axes.plot(workers, [100 * share for share in busy], f"{mark}-", color=colour, label=f"results go to {way}")
     axes.set(
         xlabel="workers", ylabel="busy, %", xscale="log", ylim=(0, 105), title=f"slicing {SCANS:,} scans, simulated"
     )

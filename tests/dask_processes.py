@@ -90,7 +90,7 @@ class DaskProcesses:
                 env={**os.environ, "PYTHONPATH": path},
                 stdout=log,
                 stderr=log,
-                # Linux shares a busy machine by sessions (autogroup): each process counts as a machine of its own would.
+                # Linux shares a busy machine by sessions (autogroup): each of these counts as a machine would.
                 start_new_session=True,
             )
 

@@ -33,8 +33,11 @@ def test_latency_is_paid_by_every_case_and_the_hand_over_by_all_in_turn() -> Non
 
 
 def test_a_store_that_takes_ten_cases_a_second_decides() -> None:
-    course = simulate(np.full(1000, 1.0), Cluster(100, hand_over_s=0.0, latency_s=0.0, puts_s=0.1))
+    course = simulate(np.full(1000, 1.0), Cluster(100, hand_over_s=0.0, latency_s=0.0, store_s=0.1))
     assert 1000 / course.seconds == pytest.approx(10, rel=0.02)
+    # 5 cases a second are under what it takes: a slow case among them does not keep the others waiting.
+    slow = simulate(np.array([50.0, *[1.0] * 999]), Cluster(5, hand_over_s=0.0, latency_s=0.0, store_s=0.01))
+    assert slow.seconds == pytest.approx(1.01 * 1000 / 5, rel=0.07) and slow.busy > 0.95
 
 
 def test_workers_that_die_cost_their_case_and_the_time_they_are_away() -> None:
