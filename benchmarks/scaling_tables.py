@@ -129,7 +129,7 @@ def plot(done: Mapping[str, Any]) -> None:
     axes.set(
         xlabel="workers", ylabel="busy, %", xscale="log", ylim=(0, 105), title=f"slicing {SCANS:,} scans, simulated"
     )
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left", fontsize="small")
     with atomic_path(PLOT) as temporary:
         figure.savefig(temporary, dpi=110, metadata={"Software": None})
     plt.close(figure)
