@@ -15,6 +15,7 @@ from torch import nn
 
 from lungseg.dataset import LungDataset
 from lungseg.manifest import Manifest
+from lungseg.upsampling import twice_as_large
 
 from .processed import write_processed
 
@@ -97,3 +98,8 @@ def test_copies_are_the_same_slices_under_other_names(module: Any, tmp_path: Pat
     assert many.labelled == ["lung_001_00", "lung_001_01", "lung_002_00", "lung_002_01"]
     one, two = (LungDataset(many, [f"lung_001_0{number}"])[1] for number in range(2))
     assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1]) and one[1].sum() == 5
+
+
+def test_upsampling_by_neighbours_is_the_same_function(module: Any) -> None:
+    image = torch.randn(2, 3, 5, 4)
+    torch.testing.assert_close(module("gpu_step").sum_of_neighbours(image), twice_as_large(image))
