@@ -61,7 +61,7 @@ VARIANTS = {
 
 
 def sum_of_neighbours(x: torch.Tensor) -> torch.Tensor:
-    """What :func:`lungseg.upsampling.twice_as_large` gives, out of shifted copies: whole numbers are all it indexes by."""
+    """What :func:`lungseg.upsampling.twice_as_large` gives, out of shifted copies, indexed by whole numbers alone."""
     x = x.permute(0, 2, 3, 1)  # [B, H, W, C], as it lies in memory
     for axis in (1, 2):
         count = x.shape[axis]
