@@ -48,7 +48,7 @@ from tests.dask_processes import DaskProcesses  # noqa: E402
 from tests.volumes import tree_bytes  # noqa: E402
 
 SCANS, SHAPE, WORKERS = 64, (96, 96, 48), 3
-LARGE, TIMES, TURNS = 12, (4, 4, 2), 3  # scans for the throughput: phantoms enlarged, with new noise; each so often
+LARGE, TIMES, TURNS = 6, (5, 5, 4), 3  # scans of a real size for the throughput: phantoms enlarged; each so often
 POISON = "lung_060"
 # What a poison scan does: sitecustomize.py of every Python process of that run.
 HOOK = f"""
@@ -248,7 +248,7 @@ def _warm(scan: Path) -> int:
 
 
 def large(scans: Path, out: Path) -> Path:
-    """Scans of 384 x 384 x 96 voxels from the first phantoms, each voxel repeated, with noise of their own."""
+    """Scans of 480 x 480 x 192 voxels from the first phantoms, each voxel repeated, with noise of their own."""
     for number in range(1, LARGE + 1):
         for kind in ("imagesTr", "labelsTr"):
             (out / kind).mkdir(parents=True, exist_ok=True)
