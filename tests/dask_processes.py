@@ -29,6 +29,7 @@ class DaskProcesses:
         prefix: words before each command, by its number (0 is the scheduler), such as ``ip netns exec NAME``.
         hosts: address of each worker, where they are not all ``host``.
         preload: a module that scheduler and workers import before anything else.
+        tls: certificate and key of all of them; who shows another is refused.
     """
 
     def __init__(
@@ -41,10 +42,13 @@ class DaskProcesses:
         prefix: list[list[str]] | None = None,
         hosts: list[str] | None = None,
         preload: str | None = None,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
-        self.folder, self.host, self.nanny = folder, host, nanny
+        self.folder, self.host, self.nanny, self.scheme = folder, host, nanny, "tls" if tls else "tcp"
         self._prefix, self._hosts = prefix or [], hosts or []
         self._always = [*_NO_PAGES, *(["--preload", preload] if preload else [])]
+        if tls:
+            self._always += ["--tls-ca-file", str(tls[0]), "--tls-cert", str(tls[0]), "--tls-key", str(tls[1])]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -57,10 +61,10 @@ class DaskProcesses:
 
     @property
     def address(self) -> str:
-        return f"tcp://{self.host}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     def start_scheduler(self) -> None:
-        words = ["distributed.cli.dask_scheduler", "--port", str(self.port), "--no-jupyter"]
+        words = ["distributed.cli.dask_scheduler", "--port", str(self.port), "--no-jupyter", "--protocol", self.scheme]
         self.scheduler = self._start(0, [*words, "--host", self.host])
         if not self._prefix or not self._prefix[0]:
             self._wait_for_scheduler()

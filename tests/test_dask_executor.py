@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
+import distributed  # noqa: F401 - whose defaults must be there before any is changed
 import pytest
 
 from lungseg.cluster import cluster_executor
@@ -138,3 +142,27 @@ def test_a_scheduler_that_stays_away_is_given_up(tmp_path: Path, monkeypatch: py
         executor.shutdown()
         for worker in processes.workers:
             worker.kill()
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate that vouches for itself, and its key."""
+    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    subprocess.run([*words, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
+    return paths
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
+def test_tls_lets_in_who_has_the_certificate_and_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lungseg.dask_client.CONNECT_S", 10.0)
+    own, other = certificate(tmp_path, "own"), certificate(tmp_path, "other")
+    with DaskProcesses(tmp_path / "dask", workers=1, nanny=False, tls=own) as processes:
+        for paths, refused in ((own, False), (other, True)):
+            names = {"ca-file": paths[0], "client.cert": paths[0], "client.key": paths[1]}
+            with dask.config.set({f"distributed.comm.tls.{name}": str(path) for name, path in names.items()}):
+                if refused:
+                    with pytest.raises(MachineError, match="does not answer"), cluster_executor(processes.address):
+                        pass
+                    continue
+                with cluster_executor(processes.address) as executor:
+                    assert by_case(run_cases(work, {"b": "b"}, executor=executor))["b"].result == "b done"
