@@ -19,6 +19,7 @@ from .checkpoint import LAST
 from .errors import TrainingError
 from .files import atomic_write
 from .lightning_module import LungSegmenter
+from .ranks import from_first, own_share
 
 COLUMNS = ("epoch", "train_loss", "val_loss", "val_dice", "val_soft_dice_pooled", "lr", "seconds")
 NON_FINITE_LIMIT = 3  # batches in a row whose loss is no number, after which training is given up
@@ -44,6 +45,8 @@ class EpochLog(pl.Callback):
         self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if own_share().rank:
+            return
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1}
         row |= {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
         row["seconds"] = time.monotonic() - self._started
@@ -163,7 +166,7 @@ class EndOfRun(pl.Callback):
 
     def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, LungSegmenter)
-        if self.max_minutes and pl_module.elapsed_s >= 60.0 * self.max_minutes:
+        if self.max_minutes and from_first(pl_module.elapsed_s) >= 60.0 * self.max_minutes:
             self.reason = "time"
         elif self.early_stop and self.epoch - self.best_epoch >= self.early_stop:
             self.reason = "early stop"

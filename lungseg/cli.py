@@ -162,6 +162,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--n-folds", type=_count(2), help="folds that the patients are split into (5)")
     sub.add_argument("--splits", metavar="FILE", help="nnU-Net's splits_final.json, or the splits.json of another run")
     _training(sub)
+    text = "train on so many devices of each node, a process each; a batch is shared by all (1)"
+    sub.add_argument("--devices", type=_count(1), metavar="N", help=text)
+    sub.add_argument(
+        "--nodes", type=_count(1), metavar="M", help="train on so many nodes; give the command on each (1)"
+    )
     sub.add_argument("--tensorboard", action="store_true", help="log for TensorBoard as well (an extra)")
     sub.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
 
@@ -300,6 +305,7 @@ def _preprocess(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from .placement import find_place
     from .train import train
 
     result = train(
@@ -309,10 +315,13 @@ def _train(args: argparse.Namespace) -> int:
         n_folds=args.n_folds,
         splits=args.splits,
         logger="tensorboard" if args.tensorboard else None,
+        devices=args.devices,
+        nodes=args.nodes,
         resume=args.resume,
         **_training_settings(args),
     )
-    print(result)
+    if find_place(args.devices, args.nodes).rank == 0:
+        print(result)
     return 0
 
 
@@ -484,7 +493,7 @@ def _training(
     sub.add_argument("--epochs", type=_count(1))
     sub.add_argument("--max-minutes", type=_positive, help=f"end {minutes} in time, with the schedule finished")
     sub.add_argument("--augment", choices=("torch", "imgaug", "none"))
-    sub.add_argument("--batch-size", type=_count(1))
+    sub.add_argument("--batch-size", type=_count(1), help="slices a step, on all devices together")
     sub.add_argument("--learning-rate", type=_positive)
     sub.add_argument(
         "--inner-val",

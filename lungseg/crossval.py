@@ -25,7 +25,8 @@ from .leakage import check_unseen
 from .manifest import Manifest
 from .run_folder import CONFIG, SPLITS
 from .splits import Fold, Split, make_split
-from .train import CUSTOM, DEFAULT_FOLDS, base_recipe, check_limits, check_recipe, refuse_inside, train
+from .train import train
+from .training_settings import CUSTOM, DEFAULT_FOLDS, base_recipe, check_limits, check_recipe, refuse_inside
 
 STAGE = "crossval"
 

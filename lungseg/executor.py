@@ -162,7 +162,7 @@ def _as_they_come(
     """
     from concurrent.futures import as_completed
 
-    with _sigint_held():
+    with sigint_held():
         futures: dict[Future[Outcome[R]], str] = {
             executor.submit(_attempt, function, case, task): case for case, task in tasks.items()
         }
@@ -185,7 +185,7 @@ def _as_they_come(
 
 
 @contextlib.contextmanager
-def _sigint_held() -> Iterator[None]:
+def sigint_held() -> Iterator[None]:
     """Workers that are started inside never see Ctrl-C, which goes to all processes of a terminal; this one does."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up for a run: one device, whole checkpoints, plain words, nothing left behind."""
+"""Lightning's trainer, set up for a run: its devices, whole checkpoints, plain words, nothing left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
 from .augment import Augment
@@ -30,9 +30,12 @@ from .errors import LungsegError, MachineError, UsageError
 from .files import clear_temporary, make_folder, require_free_space
 from .lightning_module import LungSegmenter
 from .loaders import SliceLoaders
+from .parallel import trainer_options
+from .placement import Place
 from .progress import on_terminal
 from .run_folder import METRICS, RunResult
-from .saving import VerifiedIO, run_checkpoints
+from .saving import run_checkpoints
+from .team import is_lost, lost_rank
 from .unet import parameter_count
 
 STAGE = "train"
@@ -52,6 +55,7 @@ def fit(
     *,
     logger: TensorBoardLogger | None = None,
     checkpoint: Path | None = None,
+    place: Place = Place(),  # noqa: B008 (frozen, so safe to share)
 ) -> RunResult:
     """Train until the run ends.
 
@@ -64,20 +68,23 @@ def fit(
         device: where to train.
         logger: from :func:`make_logger`.
         checkpoint: to go on from.
+        place: of this process among those of the run, which have met (:func:`lungseg.team.joined`).
 
     Raises:
         LungsegError: see :func:`lungseg.train.train`.
         KeyboardInterrupt: by Ctrl-C.
     """
     cases = data.validation.cases if data.validation is not None else ()
-    limits = {"steps_per_epoch": data.steps_per_epoch, "max_minutes": config["max_minutes"]}
+    limits: dict[str, Any] = {"steps_per_epoch": data.steps_per_epoch, "max_minutes": config["max_minutes"]}
     look_every = LOOK_EVERY if device.type == "cuda" else 1
-    module = LungSegmenter(config, cases=cases, augment=augment, log_every=look_every, **limits)
+    limits |= {"log_every": look_every, "epoch_slices": data.epoch_slices}
+    module = LungSegmenter(config, cases=cases, augment=augment, **limits)
     folder = make_folder(run / FOLDER)
-    clear_temporary(folder)
+    if place.rank == 0:
+        clear_temporary(folder)
     require_free_space(folder, parameter_count(module.net) * BYTES_A_WEIGHT, stage=STAGE)
     end = EndOfRun(config["max_minutes"], recipe.early_stop if cases else 0)
-    bar = on_terminal() and sys.stdout.isatty()  # Lightning's bar is on standard output
+    bar = on_terminal() and sys.stdout.isatty() and place.rank == 0  # Lightning's bar is on standard output
     callbacks: list[pl.Callback] = [
         EpochLog(run / METRICS, recipe.epochs, lines=not bar),
         NonFiniteGuard(look_every=look_every),
@@ -86,16 +93,13 @@ def fit(
         *([TQDMProgressBar(refresh_rate=look_every)] if bar else []),
     ]
     trainer = pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        **trainer_options(place, device, repeatable=config["deterministic"], norm=recipe.unet.norm),
         precision="bf16-mixed" if uses_bf16(device, recipe.precision) else "32-true",
         max_epochs=recipe.epochs,
         limit_train_batches=data.steps_per_epoch,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
-        # One process, whatever cluster it runs on: under SLURM, Lightning would take over signals and requeue the job.
-        plugins=[VerifiedIO(), LightningEnvironment()],
         logger=logger or False,
         log_every_n_steps=10,
         default_root_dir=run,
@@ -111,8 +115,8 @@ def fit(
         _set_SIGCHLD_handler()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
-        if trainer.received_sigterm:
+    except SystemExit as error:
+        if trainer.received_sigterm or isinstance(error, SIGTERMException):
             # Lightning's own exception would end the process with status 0, as if the run had been finished.
             raise SystemExit(128 + signal.SIGTERM) from None
         # Lightning ends the process where Ctrl-C was pressed; that is for the caller to decide.
@@ -130,12 +134,14 @@ def uses_bf16(device: torch.device, precision: str) -> bool:
     return precision == "bf16" or (precision == "auto" and fast_at_bf16(device))
 
 
-def machine_facts(device: torch.device, precision: str) -> dict[str, Any]:
+def machine_facts(device: torch.device, precision: str, place: Place) -> dict[str, Any]:
     """What a run was trained on, for its config.json: the same weights again need the same of all these."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "device": device.type,
         "name": name,
+        "devices": place.devices,
+        "nodes": place.nodes,
         "threads": torch.get_num_threads(),
         "precision": "bf16" if uses_bf16(device, precision) else "32",
         "torch": torch.__version__,
@@ -191,6 +197,8 @@ def make_logger(name: str | None, run: Path) -> TensorBoardLogger | None:
 def _explained(error: RuntimeError) -> Exception:
     """torch's errors of memory and of loading processes in plain words; any other as it is."""
     text = str(error)
+    if is_lost(error):
+        return lost_rank(error)
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
         mend = "Use a smaller --batch-size or a narrower recipe."
         return MachineError.of("out-of-memory", "there is not enough memory", found=text[:120], mend=mend, stage=STAGE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -13,10 +13,11 @@ from torch import Tensor
 from .augment import Augment
 from .averaging import Averaged
 from .checkpoint import LAST, fit_weights, network_weights, trained_weights
-from .config import recipe_from_dict
+from .config import AIR, recipe_from_dict
 from .losses import loss_named, over_levels
 from .patient_dice import PatientDice
 from .randomness import SampleRandom, seed_generators
+from .ranks import from_first, own_share
 from .schedule import rate_factor, run_progress
 from .unet import UNet
 
@@ -38,6 +39,7 @@ class LungSegmenter(pl.LightningModule):
         augment: applied to training batches on the device; leave it out where the dataset does so.
         log_every: steps after which loss and learning rate are logged, as the mean of those steps: each time Lightning
             takes a third of a millisecond, and a GPU is waited for.
+        epoch_slices: slices of an epoch by stage (``train``, ``val``), where several processes share each batch.
 
     Batches are (image, mask, which): ``float32 [B, 1, H, W]`` twice and ``int64 [B]``, which is the sample's index in
     training and the patient's place in ``cases`` otherwise.
@@ -52,6 +54,7 @@ class LungSegmenter(pl.LightningModule):
         max_minutes: float = 0.0,
         augment: Augment | None = None,
         log_every: int = 1,
+        epoch_slices: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters({"config": config}, logger=False)
@@ -67,7 +70,7 @@ class LungSegmenter(pl.LightningModule):
         self.dice = PatientDice(cases)
         self.augment = augment
         self.steps_per_epoch, self.max_minutes = steps_per_epoch, max_minutes
-        self.log_every = log_every
+        self.log_every, self.epoch_slices = log_every, dict(epoch_slices or {})
         self._losses, self._slices, self._rate = torch.zeros(()), 0, 0.0  # since they were logged
         self._seconds_before, self._started = 0.0, time.monotonic()
 
@@ -81,21 +84,24 @@ class LungSegmenter(pl.LightningModule):
         return self.net if self.averaged is None else cast(UNet, self.averaged.net)
 
     def model_step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss and logits of a batch."""
+        """Loss of the batch, all processes' slices of it together, and logits of this one's."""
         image, mask, _ = batch
+        if not len(mask):
+            # Of a last batch that is smaller than the number of processes; all of them have to run the network.
+            image = image.new_full((1, *image.shape[1:]), AIR)
         image = image.contiguous(memory_format=torch.channels_last)
         if not self.training:
-            logits = self.kept(image)
+            logits = self.kept(image)[: len(mask)]
             return self.loss(logits, mask), logits
         # Whole training batches only: for every other shape, torch would compile anew.
-        whole = len(image) == self.recipe.batch_size
+        whole = len(image) == own_share().count(self.recipe.batch_size)
         levels = self.__dict__.get("_compiled", self.net.levels) if whole else self.net.levels
-        found = levels(image)
+        found = [logits[: len(mask)] for logits in levels(image)]
         return over_levels(self.loss, found, mask), found[0]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, _ = self.model_step(batch)
-        slices = len(batch[0])
+        slices = self._batch_length(batch, batch_idx, "train")
         self._losses = loss.detach() * slices if not self._slices else self._losses.add_(loss.detach(), alpha=slices)
         self._slices += slices
         return loss
@@ -112,21 +118,29 @@ class LungSegmenter(pl.LightningModule):
         self._slices, self._rate = 0, 0.0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._scored_step(batch, "val")
+        self._scored_step(batch, batch_idx, "val")
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._scored_step(batch, "test")
+        self._scored_step(batch, batch_idx, "test")
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test")
 
-    def _scored_step(self, batch: Batch, stage: str) -> None:
+    def _scored_step(self, batch: Batch, batch_idx: int, stage: str) -> None:
         loss, logits = self.model_step(batch)
         self.dice.update(logits, batch[1], batch[2])
-        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        count = self._batch_length(batch, batch_idx, stage)
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True, batch_size=count)
+
+    def _batch_length(self, batch: Batch, batch_idx: int, stage: str) -> int:
+        """Slices of a batch, all processes together."""
+        if stage not in self.epoch_slices:
+            return len(batch[0])
+        size = self.recipe.batch_size
+        return min(size, self.epoch_slices[stage] - batch_idx * size)
 
     def _log_scores(self, stage: str) -> None:
         self.log(f"{stage}_dice", self.dice.compute(), prog_bar=True)
@@ -164,7 +178,8 @@ class LungSegmenter(pl.LightningModule):
     def progress(self) -> float:
         """How far the run is, 0.0 to 1.0."""
         total = self.steps_per_epoch * self.recipe.epochs
-        return run_progress(self.global_step, total, self.elapsed_s, self.max_minutes)
+        elapsed_s = from_first(self.elapsed_s) if self.max_minutes else 0.0
+        return run_progress(self.global_step, total, elapsed_s, self.max_minutes)
 
     @property
     def elapsed_s(self) -> float:

@@ -6,14 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from .dataset import LungDataset, make_sampler
 from .errors import LungsegError
 from .memory import available_memory
+from .ranks import Share, shares
 from .resident import ResidentBatches
 
 BYTES_A_PIXEL = 3  # float16 image and uint8 mask
@@ -28,13 +29,14 @@ class SliceLoaders(pl.LightningDataModule):
     Args:
         training: dataset with ``with_index=True``.
         validation: dataset with ``with_index=True``; None leaves validation out.
-        batch_size: slices a step.
+        batch_size: slices a step, all processes together.
         seed: of the order.
         workers: processes that load; 0 loads in this one.
         resident: where the slices, held in memory by both datasets, are kept for the whole run; the batches are then
             gathered there, the very same ones.  None leaves them to a loader.
         limit: at most so many training batches an epoch; 0 is all.
         share, by: which slices are drawn (see :func:`~lungseg.dataset.make_sampler`).
+        own: what of each batch this process takes.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class SliceLoaders(pl.LightningDataModule):
         resident: torch.device | None = None,
         share: float = 0.5,
         by: str = "slice",
+        own: Share = Share(),  # noqa: B008 (a tuple, so safe to share)
     ) -> None:
         super().__init__()
         self.training, self.validation = training, validation
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
-        self.share, self.by = share, by
+        self.share, self.by, self.own = share, by, own
         steps = math.ceil(len(training) / batch_size)
         self.steps_per_epoch = min(steps, limit) if limit else steps
         self.resident = resident
@@ -62,6 +65,12 @@ class SliceLoaders(pl.LightningDataModule):
                 if dataset is not None:
                     dataset.hold_on(resident)
 
+    @property
+    def epoch_slices(self) -> dict[str, int]:
+        """Slices of an epoch, by stage."""
+        held = {"train": self.training, "val": self.validation}
+        return {stage: len(dataset) for stage, dataset in held.items() if dataset is not None}
+
     def train_dataloader(self) -> DataLoader | ResidentBatches:
         """Made anew for each epoch.  The epoch is counted in steps, because Lightning's own count is one behind while
         a run is being resumed (Lightning issue 21938), and the draws would not be those of the uninterrupted run."""
@@ -69,17 +78,13 @@ class SliceLoaders(pl.LightningDataModule):
         epoch = self.trainer.global_step // self.steps_per_epoch
         self.training.set_epoch(epoch)
         sampler = make_sampler(self.training, seed=self.seed, epoch=epoch, share=self.share, by=self.by)
-        if self.resident is not None:
-            return ResidentBatches(self.training, sampler.draws(), self.batch_size, self.resident)
-        return self._loader(self.training, sampler=sampler, collate_fn=_collate)
+        return self._loader(self.training, sampler.draws())
 
     def val_dataloader(self) -> DataLoader | ResidentBatches | list[Any]:
         if self.validation is None:
             return []
-        if self.resident is not None:
-            order, cases = torch.arange(len(self.validation)), torch.from_numpy(self.validation.case_index)
-            return ResidentBatches(self.validation, order, self.batch_size, self.resident, cases)
-        return self._loader(self.validation, collate_fn=_ByCase(self.validation.case_index))
+        order, cases = torch.arange(len(self.validation)), torch.from_numpy(self.validation.case_index)
+        return self._loader(self.validation, order, cases)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Raise here what a worker met, as it was: torch would make a text of it."""
@@ -87,53 +92,48 @@ class SliceLoaders(pl.LightningDataModule):
             raise batch
         return batch
 
-    def _loader(self, dataset: LungDataset, **options: Any) -> DataLoader:
+    def _loader(self, dataset: LungDataset, draws: Tensor, cases: Tensor | None = None) -> DataLoader | ResidentBatches:
+        if self.resident is not None:
+            return ResidentBatches(dataset, draws, self.batch_size, self.resident, cases, self.own)
         return DataLoader(
-            _Reporting(dataset),
-            batch_size=self.batch_size,
+            _Reporting(dataset, cases),
+            batch_sampler=[batch.tolist() for batch in shares(draws, self.batch_size, self.own)],
+            collate_fn=_as_it_is,
             num_workers=self.workers,
             timeout=HANG_S if self.workers else 0,
             pin_memory=torch.cuda.is_available(),
-            **options,
         )
 
 
 class _Reporting(Dataset):
-    """A dataset that gives the error in place of the batch, so that it can cross from a worker whole."""
+    """Whole batches of a dataset; an error in place of the batch, so that it can cross from a worker whole.
 
-    def __init__(self, dataset: LungDataset) -> None:
-        self.dataset = dataset
+    Args:
+        dataset: with ``with_index=True``.
+        cases: for the Dice of each patient, the patient's number of each slice, given in place of the index.
+    """
+
+    def __init__(self, dataset: LungDataset, cases: Tensor | None) -> None:
+        self.dataset, self.cases = dataset, cases
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitems__(self, indices: Sequence[int]) -> Any:
         try:
-            return self.dataset.__getitems__(indices)
+            image, mask, index = self.dataset.batch(indices)
         except LungsegError as error:
             return error
+        return image, mask, index if self.cases is None else self.cases[index]
 
 
-def _collate(samples: Any) -> Any:
-    return samples if isinstance(samples, LungsegError) else default_collate(samples)
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
-class _ByCase:
-    """Batches of (image, mask, which case), for the Dice of each patient."""
-
-    def __init__(self, case_index: np.ndarray) -> None:
-        self.case_index = torch.from_numpy(case_index)
-
-    def __call__(self, samples: Any) -> Any:
-        if isinstance(samples, LungsegError):
-            return samples
-        image, mask, index = default_collate(samples)
-        return image, mask, self.case_index[index]
-
-
-def fits_in_memory(n_slices: int, size: int) -> bool:
-    """Whether so many slices of ``size`` x ``size`` may be kept in memory."""
-    return n_slices * size * size * BYTES_A_PIXEL < SHARE_OF_MEMORY * available_memory()
+def fits_in_memory(n_slices: int, size: int, processes: int = 1) -> bool:
+    """Whether so many slices of ``size`` x ``size`` may be kept in memory, by each of so many processes."""
+    return processes * n_slices * size * size * BYTES_A_PIXEL < SHARE_OF_MEMORY * available_memory()
 
 
 def fits_on_device(n_slices: int, size: int, device: torch.device) -> bool:

@@ -1,7 +1,8 @@
 """Losses on logits: binary cross-entropy, soft Dice, and their sum.
 
 Each takes ``logits`` and ``mask`` of shape ``[B, 1, H, W]`` and gives one number.  All are worked out in float32,
-inside bf16 autocast too: a sum over 65,536 pixels has more digits than bf16's eight bits hold.
+inside bf16 autocast too: a sum over 65,536 pixels has more digits than bf16's eight bits hold.  A batch that is shared
+by several processes is one batch: its sums are taken over all of them (see ``ranks``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import UsageError
+from .ranks import mean_over_ranks, sum_over_ranks
 
 # Added to both sides of the Dice fraction, in pixels: an empty slice that is predicted empty has loss 0, and a few
 # stray pixels there cost a little instead of everything.
@@ -26,7 +28,7 @@ def bce(logits: Tensor, mask: Tensor) -> Tensor:
         logits: any float, ``[B, 1, H, W]``.
         mask: 0 or 1, ``[B, 1, H, W]``.
     """
-    return F.binary_cross_entropy_with_logits(logits.float(), mask.float())
+    return mean_over_ranks(F.binary_cross_entropy_with_logits(logits.float(), mask.float(), reduction="none"))
 
 
 def soft_dice(logits: Tensor, mask: Tensor, *, per: str = "batch") -> Tensor:
@@ -46,7 +48,10 @@ def soft_dice(logits: Tensor, mask: Tensor, *, per: str = "batch") -> Tensor:
         dims = (0, 1, 2, 3) if per == "batch" else (1, 2, 3)
         overlap = (probability * truth).sum(dims)
         total = probability.sum(dims) + truth.sum(dims)
-        return (1.0 - (2.0 * overlap + SMOOTH) / (total + SMOOTH)).mean()
+        if per == "batch":
+            overlap, total = sum_over_ranks(torch.stack([overlap, total]))
+        loss = 1.0 - (2.0 * overlap + SMOOTH) / (total + SMOOTH)
+        return loss if per == "batch" else mean_over_ranks(loss)
 
 
 def dice_bce(logits: Tensor, mask: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ class PatientDice(Metric):
     """Sums what the measures of :mod:`lungseg.metrics` need, so that no slice has to be kept.
 
     A pixel is tumour where its logit is above 0, which is a probability above 0.5.  Counts are whole numbers, so the
-    result does not depend on the order or the size of the batches.
+    result does not depend on the order or the size of the batches, nor on how several processes share the slices: the
+    sums of all of them are taken before the measures are.
 
     Args:
         cases: names of the patients; ``case_index`` below counts along them.
@@ -55,7 +56,8 @@ class PatientDice(Metric):
 
     def soft_dice_pooled(self) -> float:
         """The published recipe's measure, see :func:`lungseg.metrics.soft_dice_pooled`."""
-        overlap, predicted, true = self.soft.tolist()
+        with self.sync_context():  # torchmetrics does so around ``compute`` only
+            overlap, predicted, true = self.soft.tolist()
         return dice_of_counts(overlap, true, predicted)
 
     def compute(self) -> Tensor:

@@ -18,7 +18,7 @@ from .executor import cores
 from .memory import available_memory
 from .probe import SECONDS, probe
 from .splits import read_splits
-from .train import DEFAULT_FOLDS, base_recipe, check_limits, check_recipe
+from .training_settings import DEFAULT_FOLDS, base_recipe, check_limits, check_recipe
 from .tree import Tree, read_tree
 from .workload import published_workload, workload_of
 

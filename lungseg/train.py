@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from . import run_folder as runs
-from .augment import ENGINES, Augment, augment_named, from_albumentations, windowed
-from .config import Recipe, recipe_from_dict, recipe_named
+from .augment import Augment, augment_named, from_albumentations, windowed
+from .checkpoint import FOLDER
+from .config import Recipe
 from .dataset import LungDataset
-from .device import PRECISIONS, pick_device
+from .device import pick_device
 from .errors import LungsegError, UsageError
 from .executor import cores
-from .files import folder_lock
+from .files import clear_temporary, folder_lock
 from .fitting import fit, isolated, machine_facts, make_logger
+from .launch import launch
 from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory, fits_on_device
-from .losses import LOSSES
 from .manifest import Manifest
+from .parallel import check_place, check_shares, own_device
+from .placement import Place, find_place
+from .ranks import own_share
 from .run_folder import RunResult
 from .splits import Split, make_split
+from .team import joined
+from .training_settings import CUSTOM, DEFAULT_FOLDS, base_recipe, check_limits, check_recipe, refuse_inside
 from .visualize.curves import training_curves
 
 STAGE = "train"
-DEFAULT_FOLDS = 5
-CUSTOM = "custom"  # what a recipe calls an augmentation that is no name
+ENDED = ""  # in place of a checkpoint to go on from
 
 
 def train(
@@ -49,6 +56,8 @@ def train(
     precision: str | None = None,
     compile: bool | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    nodes: int | None = None,
     workers: int | None = None,
     in_memory: bool | None = None,
     logger: Literal["tensorboard"] | None = None,
@@ -75,7 +84,10 @@ def train(
         augment: ``torch``, ``imgaug`` or ``none``; or an :class:`~lungseg.augment.Augment`, or anything that is called
             as an Albumentations pipeline is.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        workers: processes that load slices; by default none where the slices fit in memory.
+        devices: how many of this kind train together on each node, a process each (default 1); ``batch_size`` is of all
+            together.  See docs/several_devices.md.
+        nodes: how many nodes train together (default 1); each is given the same command.
+        workers: processes that load slices, for each device; by default none where the slices fit in memory.
         in_memory: read all slices once; by default where they take less than 40 % of the free memory.
         logger: ``tensorboard`` writes ``RUN/tensorboard`` too (needs the package).
         limit_batches: at most so many training batches an epoch, for a quick look.
@@ -91,31 +103,63 @@ def train(
         DataError: the preprocessed folder is unfinished or damaged.
         IntegrityError: the checkpoint to go on from is damaged.
         TrainingError: the loss is no finite number any more; the last good checkpoint is kept.
-        MachineError: another process trains here; memory, disk or device fail.
+        MachineError: another process trains here; memory, disk or device fail; one of several processes was killed,
+            which is named.
     """
+    settings = dict(locals())
     processed, run = Path(processed), Path(run)
-    overrides = {
-        "loss": loss,
-        "epochs": epochs,
-        "inner_val": inner_val,
-        "early_stop": early_stop,
-        "seed": seed,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "precision": precision,
-        "compile": compile,
-        "augment": augment if augment is None or isinstance(augment, str) else CUSTOM,
-    }
+    place = find_place(settings.pop("devices"), settings.pop("nodes"))
     refuse_inside(run, processed)
     check_limits(max_minutes, limit_batches, workers)
     if not processed.is_dir():
         mend = "Name a folder that `lungseg preprocess` has written."
         raise UsageError.of("missing-folder", "there is no such folder", file=processed, mend=mend)
+    check_place(place, pick_device(device))
+    if not place.starts:
+        return _train(place, **settings)
+    try:
+        launch(place, partial(_train, **settings))
+    finally:
+        if place.rank == 0:
+            _tidy(run)
+    result = runs.finished(run)
+    assert result is not None
+    return result
+
+
+def _train(
+    place: Place,
+    *,
+    processed: str | Path,
+    run: str | Path,
+    recipe: str | Recipe | None,
+    fold: int | None,
+    n_folds: int | None,
+    splits: str | Path | None,
+    augment: Any,
+    device: str,
+    workers: int | None,
+    in_memory: bool | None,
+    logger: str | None,
+    resume: bool,
+    max_minutes: float | None,
+    limit_batches: int | None,
+    deterministic: bool | None,
+    **overrides: Any,
+) -> RunResult:
+    """:func:`train` in one process of a run, at ``place``; what is not named changes the recipe."""
+    processed, run = Path(processed), Path(run)
+    overrides["augment"] = augment if augment is None or isinstance(augment, str) else CUSTOM
     manifest = Manifest.read(processed)
-    target = pick_device(device)
-    with folder_lock(run, stage=STAGE), isolated(target):
-        before = runs.read_config(run) if resume and (run / runs.CONFIG).exists() else None
+    target = own_device(place, pick_device(device))
+    with contextlib.ExitStack() as stack:
+        team = stack.enter_context(joined(place, target))
+        team.agree(lambda: stack.enter_context(folder_lock(run, stage=STAGE)))
+        stack.enter_context(isolated(target))
+        started = resume and (run / runs.CONFIG).exists()
+        before = team.agree(lambda: runs.read_config(run) if started else None)
         chosen = check_recipe(base_recipe(recipe, before).but(**overrides))
+        check_shares(place, target, chosen)
         recorded = before or {}
         split = make_split(
             manifest.labelled,
@@ -130,84 +174,49 @@ def train(
             name: recorded.get(name, 0) if value is None else value for name, value in given.items()
         }
         config = runs.describe(chosen, split, manifest, **extras)
-        checkpoint = None
-        if before:
-            runs.refuse_other(run, config, split)
-            if ended := runs.finished(run):
-                return ended
-            checkpoint = runs.newest_checkpoint(run)
-        else:
-            runs.refuse_started(run)
+        checkpoint = team.agree(lambda: _go_on_from(run, config, split, before))
+        if checkpoint == ENDED:
+            ended = runs.finished(run)
+            assert ended is not None
+            return ended
         engine, log = _engine(augment, chosen), make_logger(logger, run)
-        data = _loaders(manifest, split, chosen, engine, workers, in_memory, config["limit_batches"], target)
+        data = _loaders(manifest, split, chosen, engine, workers, in_memory, config["limit_batches"], target, place)
         # Only now is it a run: what is refused above leaves nothing that would have to be resumed.
-        runs.begin(run, config, split, processed, machine_facts(target, chosen.precision))
+        facts = machine_facts(target, chosen.precision, place)
+        team.agree(lambda: runs.begin(run, config, split, processed, facts))
         in_module = engine if engine is not None and engine.on_device else None
-        result = fit(run, config, chosen, data, in_module, target, logger=log, checkpoint=checkpoint)
-        training_curves(result.metrics, result.curves)
-        runs.finish(run, result)
+        way = run / checkpoint if checkpoint else None
+        result = fit(run, config, chosen, data, in_module, target, logger=log, checkpoint=way, place=place)
+        team.agree(lambda: _written(run, result))
         return result
 
 
-def check_recipe(recipe: Recipe) -> Recipe:
-    """The recipe as it is, its numbers checked.
+def _go_on_from(run: Path, config: dict[str, Any], split: Split, before: dict[str, Any] | None) -> str | None:
+    """The checkpoint to go on from, relative to the run; None for the start; :data:`ENDED` where nothing is left to do.
 
     Raises:
-        UsageError: one of them can not be meant.
+        LungsegError: the run may not start, or go on, here.
     """
-    whole = {"batch_size": 1, "epochs": 1, "early_stop": 0, "seed": 0}
-    for name, least in whole.items():
-        value = getattr(recipe, name)
-        if type(value) is not int or value < least:
-            raise _bad(name, f"a whole number of {least} or more", value)
-    if not 0 < recipe.learning_rate < float("inf"):
-        raise _bad("learning_rate", "above 0", recipe.learning_rate)
-    for name in ("tumour_share", "average"):
-        if not 0.0 <= getattr(recipe, name) < 1.0:
-            raise _bad(name, "0 to below 1", getattr(recipe, name))
-    choices = {
-        "draw_by": ("slice", "patient"),
-        "loss": tuple(LOSSES),
-        "optimizer": ("adam", "adamw"),
-        "schedule": ("constant", "one_cycle"),
-        "precision": PRECISIONS,
-        "augment": (*ENGINES, CUSTOM),
-    }
-    for name, values in choices.items():
-        if getattr(recipe, name) not in values:
-            raise _bad(name, " or ".join(values), getattr(recipe, name))
-    return recipe
+    if before is None:
+        runs.refuse_started(run)
+        return None
+    runs.refuse_other(run, config, split)
+    if runs.finished(run):
+        return ENDED
+    newest = runs.newest_checkpoint(run)
+    return None if newest is None else newest.relative_to(run).as_posix()
 
 
-def check_limits(max_minutes: float | None, limit_batches: int | None, workers: int | None) -> None:
-    """Raise :class:`UsageError` where one of them can not be meant; None is the default of each."""
-    if max_minutes is not None and not 0 <= max_minutes < float("inf"):
-        raise _bad("max_minutes", "0 (no limit) or more", max_minutes)
-    for name, number in (("limit_batches", limit_batches), ("workers", workers)):
-        if number is not None and (type(number) is not int or number < 0):
-            raise _bad(name, "a whole number of 0 or more", number)
+def _tidy(run: Path) -> None:
+    """Remove what processes that were killed left half written, unless another run writes there."""
+    if run.is_dir():
+        with contextlib.suppress(LungsegError), folder_lock(run, stage=STAGE):
+            clear_temporary(run / FOLDER)
 
 
-def refuse_inside(run: Path, processed: Path) -> None:
-    """Raise :class:`UsageError` where the run's folder would lie inside the preprocessed one."""
-    if processed.resolve() in (run.resolve(), *run.resolve().parents):
-        raise UsageError.of(
-            "run-in-data",
-            "the run's folder lies inside the preprocessed folder",
-            file=run,
-            mend="Name a folder outside it: a stage never changes its input.",
-        )
-
-
-def _bad(name: str, expected: str, found: Any) -> LungsegError:
-    return UsageError.of("bad-setting", f"the setting {name} can not be meant", expected=expected, found=str(found))
-
-
-def base_recipe(recipe: str | Recipe | None, before: dict[str, Any] | None) -> Recipe:
-    """The recipe that is named or given; else the one of a run's record ``before``; else ``classic``."""
-    if recipe is None and before is not None:
-        return recipe_from_dict(before["recipe"])
-    return recipe if isinstance(recipe, Recipe) else recipe_named(recipe or "classic")
+def _written(run: Path, result: RunResult) -> None:
+    training_curves(result.metrics, result.curves)
+    runs.finish(run, result)
 
 
 def _engine(augment: Any, recipe: Recipe) -> Augment | None:
@@ -230,13 +239,14 @@ def _loaders(
     in_memory: bool | None,
     limit: int,
     device: torch.device,
+    place: Place,
 ) -> SliceLoaders:
     n_slices = sum(len(manifest.record(case).slices) for case in (*split.train, *split.inner_val))
-    keep = fits_in_memory(n_slices, manifest.config.size) if in_memory is None else in_memory
+    keep = fits_in_memory(n_slices, manifest.config.size, place.devices) if in_memory is None else in_memory
     in_workers = engine if engine is not None and not engine.on_device else None
     if workers is None:
         # Gathering from memory is quicker than any traffic between processes.
-        workers = 0 if keep and in_workers is None else min(cores(), MOST_WORKERS)
+        workers = 0 if keep and in_workers is None else min(max(1, cores() // place.devices), MOST_WORKERS)
     training = LungDataset(manifest, split.train, augment=in_workers, seed=recipe.seed, in_memory=keep, with_index=True)
     validation = None
     if split.inner_val:
@@ -252,4 +262,5 @@ def _loaders(
         resident=device if gather else None,
         share=recipe.tumour_share,
         by=recipe.draw_by,
+        own=own_share(),
     )

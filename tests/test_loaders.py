@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import lungseg.loaders
 from lungseg.dataset import LungDataset, make_sampler
 from lungseg.errors import IntegrityError
 from lungseg.loaders import SliceLoaders, fits_in_memory
+from lungseg.ranks import Share
 
 from .training import write_slices
 
@@ -26,8 +28,9 @@ def folder(tmp_path: Path) -> Path:
 
 def loaders(folder: Path, *, step: int = 0, **options: Any) -> SliceLoaders:
     """The loaders of a run after so many steps."""
-    training = LungDataset(folder, ["lung_001", "lung_002", "lung_003"], with_index=True)
-    validation = LungDataset(folder, ["lung_004", "lung_005"], with_index=True)
+    in_memory = options.pop("in_memory", False)
+    training = LungDataset(folder, ["lung_001", "lung_002", "lung_003"], with_index=True, in_memory=in_memory)
+    validation = LungDataset(folder, ["lung_004", "lung_005"], with_index=True, in_memory=in_memory)
     data = SliceLoaders(training, validation, **{"batch_size": 5, "seed": 3} | options)
     data.trainer = SimpleNamespace(global_step=step)  # type: ignore[assignment]
     return data
@@ -63,6 +66,28 @@ def test_validation_shows_each_slice_once_in_order_without_sampler(folder: Path,
     data = LungDataset(folder, ["lung_004", "lung_005"])
     assert torch.equal(torch.cat([batch[0] for batch in batches]), torch.stack([image for image, _ in data]))
     assert torch.equal(torch.cat([batch[1] for batch in batches]), torch.stack([mask for _, mask in data]))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("resident", [None, torch.device("cpu")])
+def test_ranks_share_every_batch_that_one_process_draws(
+    folder: Path, ranks: int, resident: torch.device | None
+) -> None:
+    def drawn(share: Share, step: int, stage: str) -> list[list[int]]:
+        data = loaders(folder, own=share, step=step, resident=resident, in_memory=resident is not None)
+        return [batch[2].tolist() for batch in getattr(data, f"{stage}_dataloader")()]
+
+    for step, stage in ((0, "train"), (3, "train"), (0, "val")):
+        whole = drawn(Share(), step, stage)
+        parts = [drawn(Share(rank, ranks), step, stage) for rank in range(ranks)]
+        for number, batch in enumerate(whole):
+            taken = [part[number] for part in parts]
+            assert Counter(batch) == Counter(index for one in taken for index in one)  # the same draws, each once
+            assert max(map(len, taken)) - min(map(len, taken)) <= 1
+        assert [len(part) for part in parts] == [len(whole)] * ranks
+        if stage == "train":
+            everything = [index for part in parts for batch in part for index in batch]
+            assert len(set(everything)) == len(everything) == 12  # no rank sees another's draws
 
 
 def test_no_validation_patients_are_no_loader(folder: Path) -> None:

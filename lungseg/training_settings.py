@@ -1,0 +1,76 @@
+"""What a training run may be asked for: checked before anything is begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .augment import ENGINES
+from .config import Recipe, recipe_from_dict, recipe_named
+from .device import PRECISIONS
+from .errors import LungsegError, UsageError
+from .losses import LOSSES
+
+DEFAULT_FOLDS = 5
+CUSTOM = "custom"  # what a recipe calls an augmentation that is no name
+
+
+def check_recipe(recipe: Recipe) -> Recipe:
+    """The recipe as it is, its numbers checked.
+
+    Raises:
+        UsageError: one of them can not be meant.
+    """
+    whole = {"batch_size": 1, "epochs": 1, "early_stop": 0, "seed": 0}
+    for name, least in whole.items():
+        value = getattr(recipe, name)
+        if type(value) is not int or value < least:
+            raise _bad(name, f"a whole number of {least} or more", value)
+    if not 0 < recipe.learning_rate < float("inf"):
+        raise _bad("learning_rate", "above 0", recipe.learning_rate)
+    for name in ("tumour_share", "average"):
+        if not 0.0 <= getattr(recipe, name) < 1.0:
+            raise _bad(name, "0 to below 1", getattr(recipe, name))
+    choices = {
+        "draw_by": ("slice", "patient"),
+        "loss": tuple(LOSSES),
+        "optimizer": ("adam", "adamw"),
+        "schedule": ("constant", "one_cycle"),
+        "precision": PRECISIONS,
+        "augment": (*ENGINES, CUSTOM),
+    }
+    for name, values in choices.items():
+        if getattr(recipe, name) not in values:
+            raise _bad(name, " or ".join(values), getattr(recipe, name))
+    return recipe
+
+
+def check_limits(max_minutes: float | None, limit_batches: int | None, workers: int | None) -> None:
+    """Raise :class:`UsageError` where one of them can not be meant; None is the default of each."""
+    if max_minutes is not None and not 0 <= max_minutes < float("inf"):
+        raise _bad("max_minutes", "0 (no limit) or more", max_minutes)
+    for name, number in (("limit_batches", limit_batches), ("workers", workers)):
+        if number is not None and (type(number) is not int or number < 0):
+            raise _bad(name, "a whole number of 0 or more", number)
+
+
+def refuse_inside(run: Path, processed: Path) -> None:
+    """Raise :class:`UsageError` where the run's folder would lie inside the preprocessed one."""
+    if processed.resolve() in (run.resolve(), *run.resolve().parents):
+        raise UsageError.of(
+            "run-in-data",
+            "the run's folder lies inside the preprocessed folder",
+            file=run,
+            mend="Name a folder outside it: a stage never changes its input.",
+        )
+
+
+def _bad(name: str, expected: str, found: Any) -> LungsegError:
+    return UsageError.of("bad-setting", f"the setting {name} can not be meant", expected=expected, found=str(found))
+
+
+def base_recipe(recipe: str | Recipe | None, before: dict[str, Any] | None) -> Recipe:
+    """The recipe that is named or given; else the one of a run's record ``before``; else ``classic``."""
+    if recipe is None and before is not None:
+        return recipe_from_dict(before["recipe"])
+    return recipe if isinstance(recipe, Recipe) else recipe_named(recipe or "classic")
