@@ -22,8 +22,7 @@ from . import errors
 from .errors import LungsegError, MachineError, Problem, UsageError
 from .executor import cores, sigint_held
 from .files import read_json, write_json
-from .placement import Place
-from .team import LOST
+from .placement import LOST, Place
 
 GRACE_S = 5.0  # in which the other ranks say what they met, once one has failed
 Work = Callable[[Place], Any]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .errors import LungsegError, UsageError
 
+LOST = "lost-rank"  # code of an error that only follows from another rank's
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 

@@ -13,11 +13,10 @@ import torch
 import torch.distributed as dist
 
 from .errors import LungsegError, MachineError
-from .placement import Place
+from .placement import LOST, Place
 
 JOIN = timedelta(minutes=5)  # nodes of a cluster do not start at the same moment
 ANSWER = timedelta(minutes=30)  # torch's own limit for gloo; a rank may read all slices of a folder meanwhile
-LOST = "lost-rank"  # code of an error that only follows from another rank's
 # What torch says where the other end of a connection has gone; gloo has no error type of its own.
 _BROKEN = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 

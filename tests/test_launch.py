@@ -15,12 +15,12 @@ import pytest
 from lungseg.cli import main
 from lungseg.errors import DataError, LungsegError, MachineError, Problem
 from lungseg.launch import Failure, explained, launch
-from lungseg.placement import Place
-from lungseg.team import LOST
+from lungseg.placement import LOST, Place
 
 from .forked import free_port
-from .training import write_slices
+from .processed import write_processed
 
+CASES = {f"lung_{number:03d}": [0, 90, 200, 60] for number in range(1, 7)}
 GONE = MachineError(Problem(LOST, "another rank is gone"))
 BAD = DataError(Problem("torn", "is torn", file="a.npy"), "train")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc of Linux")
@@ -105,7 +105,7 @@ def after_an_epoch(process: subprocess.Popen[str], run: Path, epochs: int = 1) -
 
 @needs_proc
 def test_a_command_names_a_lost_rank_goes_on_and_leaves_no_rank_behind(tmp_path: Path) -> None:
-    processed, run = write_slices(tmp_path / "processed").root, tmp_path / "run"
+    processed, run = write_processed(tmp_path / "processed", CASES).root, tmp_path / "run"
     process = started(command(processed, run))
     ranks = after_an_epoch(process, run)
     assert len(ranks) == 2
@@ -124,7 +124,7 @@ def test_a_command_names_a_lost_rank_goes_on_and_leaves_no_rank_behind(tmp_path:
 
 
 def test_a_plain_start_on_each_of_two_nodes(tmp_path: Path) -> None:
-    processed, run = write_slices(tmp_path / "processed").root, tmp_path / "run"
+    processed, run = write_processed(tmp_path / "processed", CASES).root, tmp_path / "run"
     settings = [
         "--device",
         "cpu",
@@ -149,7 +149,7 @@ def test_a_plain_start_on_each_of_two_nodes(tmp_path: Path) -> None:
 
 
 def test_an_error_of_rank_0_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    processed, run = write_slices(tmp_path / "processed").root, tmp_path / "run"
+    processed, run = write_processed(tmp_path / "processed", CASES).root, tmp_path / "run"
     run.mkdir()
     (run / "crossval.json").write_text("{}")
     assert main(command(processed, run)[3:]) == 2
