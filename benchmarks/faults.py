@@ -136,9 +136,15 @@ def stress_table(content: dict[str, Any]) -> str:
     for name, figure in content["figures"].items():
         tried, failed = f"{figure['tried']:,}", str(len(figure["failures"]))
         lines.append([name.replace("_", " "), tried, failed, figure["goal"], figure["date"]])
-    facts = content["machine"]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{text}\nBy `make stress` on {facts['cores']} cores of {facts['cpu']}, torch {facts['torch']}.\n"
+    places: dict[str, set[str]] = {}
+    for figure in content["figures"].values():
+        facts = figure["machine"]
+        places.setdefault(f"{facts['cores']} cores of {facts['cpu']}, torch {facts['torch']}", set()).add(
+            figure["date"]
+        )
+    where = "; ".join(f"{place} ({', '.join(sorted(dates))})" for place, dates in places.items())
+    return f"{text}\nBy `make stress` on {where}.\n"
 
 
 def write() -> None:

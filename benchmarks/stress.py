@@ -64,10 +64,10 @@ def main() -> int:
         print(f"{figure}  [{seconds:.0f} s]", flush=True)
         failed += len(figure.failures)
         before: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"figures": {}}
-        done = {"date": datetime.date.today().isoformat(), **asdict(figure), "seconds": seconds}
+        done = {"date": datetime.date.today().isoformat(), **asdict(figure), "seconds": seconds, "machine": machine()}
         figures = {**before["figures"], name: done}
         ordered = {key: figures[key] for key in FIGURES if key in figures}
-        write_json(path, {"what": "make stress", "machine": machine(), "figures": ordered})
+        write_json(path, {"what": "make stress", "figures": ordered})
     print(f"{failed} failures; written to {path.parent.name}/{path.name}")
     return 1 if failed else 0
 
