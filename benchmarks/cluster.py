@@ -292,7 +292,7 @@ def measure(scans: Path | None, runs: list[str]) -> int:
         for run in runs:
             done = {"date": datetime.date.today().isoformat(), **getattr(bench, run)()}
             print(run, done, flush=True)
-            before = {**before, run: {key: round(v, 1) if type(v) is float else v for key, v in done.items()}}
+            before = {**before, run: {key: round(v, 2) if type(v) is float else v for key, v in done.items()}}
             content = {
                 "what": f"{SCANS} phantoms of {' x '.join(map(str, SHAPE))}, {WORKERS} workers of one thread",
                 "machine": machine(),

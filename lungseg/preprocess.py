@@ -14,7 +14,16 @@ from .cluster import cluster_executor
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, Problem, UsageError, all_failed, counted
 from .executor import cores, gather, run_cases, worth_workers
-from .files import LOCK_NAME, digest, folder_lock, make_folder, read_json, require_free_space, write_json
+from .files import (
+    LOCK_NAME,
+    clear_temporary,
+    digest,
+    folder_lock,
+    make_folder,
+    read_json,
+    require_free_space,
+    write_json,
+)
 from .manifest import Manifest, settings_from
 from .memory import Room
 from .nifti import read_label, read_scan
@@ -121,6 +130,8 @@ def preprocess(
         workers = workers or worth_workers(sizes.values())
         outcomes = run_cases(_one_case, tasks, workers=workers, threads=threads, executor=executor)
         done = gather(progress(outcomes, what="slicing", total=len(tasks)))
+        if executor is not None and not is_remote(out):
+            clear_temporary(out)  # of workers that died; another has done their cases
         for case in set(tasks) - set(done.results):
             remove_case(out / case)
         records = {case: record for case, (record, _, _) in done.results.items()}

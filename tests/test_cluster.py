@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from lungseg.crossval import crossval
 from lungseg.ensemble import load_segmenter
 from lungseg.errors import MachineError, UsageError
 from lungseg.evaluate import evaluate
+from lungseg.files import TEMPORARY_PREFIX
 from lungseg.manifest import Manifest
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess
@@ -60,6 +63,31 @@ def test_preprocess_writes_the_same_bytes_and_a_rerun_only_what_is_missing(
     again = preprocess(root, tmp_path / "many", size=16, skip_slices=2, cluster=cluster)
     assert set(again.manifest.cases) - set(again.reused) == {"lung_002", "lung_004", "lung_005"}
     assert tree_bytes(tmp_path / "many") == wanted
+
+
+def test_what_a_dead_worker_left_half_done_is_gone_when_the_run_ends(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    class Dying(ThreadPoolExecutor):
+        """Leaves what a worker would that is killed while it makes a case."""
+
+        def submit(self, function, *arguments):  # type: ignore[no-untyped-def,override]
+            left = out / f"{TEMPORARY_PREFIX}dead/lung_001/images"
+            left.mkdir(parents=True, exist_ok=True)
+            (left / "004.npy").write_bytes(b"half")
+            return super().submit(function, *arguments)
+
+    @contextlib.contextmanager
+    def dying(address: str | None) -> Iterator[ThreadPoolExecutor]:
+        with Dying(1) as executor:
+            yield executor
+
+    preprocess(root, tmp_path / "one", size=16, skip_slices=2, workers=1)
+    monkeypatch.setattr(sys.modules["lungseg.preprocess"], "cluster_executor", dying)  # the package has the function
+    preprocess(root, out, size=16, skip_slices=2, cluster="tcp://127.0.0.1:1")
+    assert tree_bytes(out) == tree_bytes(tmp_path / "one")
 
 
 def test_workers_read_from_a_store_and_write_to_one(cluster: str, root: Path, tmp_path: Path) -> None:
