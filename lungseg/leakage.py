@@ -74,12 +74,34 @@ def check_scan_unseen(
         raise DataError(found, STAGE)
 
 
+def check_other_files(manifest: Manifest, split: Split) -> None:
+    """Refuse a split in which a held-out patient has the very file of one that decides the weights; nothing is read.
+
+    Raises:
+        DataError: there are such patients; all are named.
+    """
+    leaks = []
+    for case in split.held_out:
+        found = _same_file(case, str(manifest.record(case).source.get("image_hash")), manifest, split)
+        leaks += [found] if found is not None else []
+    if leaks:
+        raise DataError(_together(leaks))
+
+
+def _same_file(case: str, image_hash: str, manifest: Manifest, split: Split) -> Problem | None:
+    """Whom of those that decide the weights the patient is by its file; None for nobody."""
+    for name in (*split.train, *split.inner_val):
+        if image_hash and name in manifest.cases and manifest.cases[name].source.get("image_hash") == image_hash:
+            return Problem("leak", f"is the same scan as {name}, which was trained on", mend=_MEND, case=case)
+    return None
+
+
 def _leak(case: str, image_hash: str, prints: np.ndarray, manifest: Manifest, split: Split) -> Problem | None:
     """Whom of those that decided the weights the patient is: by its file, else by its pictures; None for nobody."""
+    same = _same_file(case, image_hash, manifest, split)
+    if same is not None:
+        return same
     trained = [name for name in (*split.train, *split.inner_val) if name in manifest.cases]
-    for name in trained:
-        if image_hash and manifest.cases[name].source.get("image_hash") == image_hash:
-            return Problem("leak", f"is the same scan as {name}, which was trained on", mend=_MEND, case=case)
     alike = look_alike(prints, {name: case_fingerprint(manifest, name) for name in trained})
     if alike is None:
         return None

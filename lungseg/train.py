@@ -21,6 +21,7 @@ from .executor import cores
 from .files import clear_temporary, folder_lock
 from .fitting import fit, isolated, machine_facts, make_logger
 from .launch import launch
+from .leakage import check_other_files
 from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory, fits_on_device
 from .manifest import Manifest
 from .parallel import check_place, check_shares, own_device
@@ -169,6 +170,8 @@ def _train(
             inner_val=chosen.inner_val,
             seed=chosen.seed,
         )
+        # By their files alone: held-out slices are not even read. `evaluate` compares the pictures as well.
+        check_other_files(manifest, split)
         given = {"max_minutes": max_minutes, "limit_batches": limit_batches, "deterministic": deterministic}
         extras: dict[str, Any] = {
             name: recorded.get(name, 0) if value is None else value for name, value in given.items()

@@ -25,11 +25,13 @@ from lungseg.callbacks import COLUMNS, EndOfRun
 from lungseg.checkpoint import load_model
 from lungseg.config import UNetConfig
 from lungseg.dataset import LungDataset
-from lungseg.errors import IntegrityError, LungsegError, MachineError, TrainingError, UsageError
+from lungseg.errors import DataError, IntegrityError, LungsegError, MachineError, TrainingError, UsageError
 from lungseg.files import folder_lock
 from lungseg.manifest import Manifest
 from lungseg.metrics import dice, soft_dice_pooled
+from lungseg.preprocess import preprocess
 from lungseg.run_folder import RunResult, processed_folder
+from lungseg.sample import write_sample
 from lungseg.train import train
 
 from .processed import write_processed
@@ -187,6 +189,19 @@ def test_held_out_patients_are_not_even_read(slices: Path, done: RunResult, tmp_
         shutil.rmtree(folder / case)
     again = train(folder, tmp_path / "run", recipe=TINY)
     assert same_weights(again.last, done.last)
+
+
+def test_row_34_a_scan_that_is_held_out_and_trained_on_under_two_names_is_refused(tmp_path: Path) -> None:
+    write_sample(tmp_path / "tree", cases=3, test_cases=0, shape=(32, 32, 16), seed=0)
+    pairs = tmp_path / "pairs"
+    pairs.mkdir()
+    for name, source in (("a", "001"), ("b", "002"), ("c", "003"), ("twin", "001")):
+        shutil.copy(tmp_path / f"tree/imagesTr/lung_{source}.nii.gz", pairs / f"{name}.nii.gz")
+        shutil.copy(tmp_path / f"tree/labelsTr/lung_{source}.nii.gz", pairs / f"{name}_label.nii.gz")
+    preprocess(pairs, tmp_path / "slices", size=32, skip_slices=0, workers=1)
+    error = refused(DataError, "leak", tmp_path / "slices", tmp_path / "run", fold=3)
+    assert "twin" in str(error) and "same scan as a" in str(error) and error.exit_code == 3
+    assert not (tmp_path / "run/config.json").exists()
 
 
 def test_folds_are_taken_from_a_file(slices: Path, tmp_path: Path) -> None:
