@@ -15,6 +15,7 @@ help:
 	@echo "make stress     faults in great numbers, an hour; [FIGURES='races bombs'] only these"
 	@echo "make bench-faults  what other tools do with the same broken files, into docs/faults.md"
 	@echo "make bench VOLUMES=TREE BASELINE=FOLDER [ROWS=...]  cost on the CPU against the published recipe, measured"
+	@echo "make bench-peers VOLUMES=TREE BASELINE=FOLDER  the same work by MONAI, TorchIO, nnU-Net, batchgeneratorsv2, measured"
 	@echo "make bench-gpu [BASELINE=FOLDER] [PARTS='train recipe']  training and prediction on a GPU, measured"
 	@echo "make bench-cluster [RUNS='plain killed']  scans on a cluster of processes, with workers and scheduler killed"
 	@echo "make bench-demo  measure the demo and write the figures into README.md"
@@ -59,7 +60,7 @@ notebooks: setup
 images: setup
 	$(BIN)/python images/make.py
 
-.PHONY: bench bench-gpu
+.PHONY: bench bench-gpu bench-peers
 BASELINE ?= ../shared/peers/seed_recipe
 ROWS ?=
 PARTS ?=
@@ -103,6 +104,11 @@ bench-faults: setup
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	$(BIN)/python benchmarks/faults.py $(PEERS)/bin/python
+
+bench-peers: setup
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	$(BIN)/python benchmarks/bench.py --volumes $(VOLUMES) --baseline $(BASELINE) --rows peers --peers $(PEERS)/bin/python
 
 # Albumentations brings a headless OpenCV, which must not stand beside opencv-python: an environment of its own.
 EXTRAS := .venv-extras

@@ -1,6 +1,6 @@
 """Measure what the pipeline costs on this machine's CPU, against the published recipe in the same run.
 
-    python benchmarks/bench.py --volumes TREE --baseline FOLDER [--rows NAME ...] [--rounds N]
+    python benchmarks/bench.py --volumes TREE --baseline FOLDER [--rows NAME ...] [--rounds N] [--peers PYTHON]
 
 Each row is a function of a module beside this one; what it finds goes into results/cpu.json with machine and date, and
 from there into the tables of README.md and benchmarks/README.md and into the plot.  Rows that are not measured this
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import cpu_animation
+import cpu_peers
 import cpu_predict
 import cpu_preprocess
 import cpu_slices
@@ -42,10 +43,13 @@ ROWS = (
     "forward",
     "predict",
     "animation",
+    "peers",
 )
 
 
-def rows(volumes: Path, baseline: Path, work: Path, rounds: int) -> dict[str, Callable[[], dict[str, Any]]]:
+def rows(
+    volumes: Path, baseline: Path, work: Path, rounds: int, python: Path | None
+) -> dict[str, Callable[[], dict[str, Any]]]:
     """What measures each row; slices of both pipelines are made when the first one needs them."""
     made: list[tuple[Path, Path]] = []
 
@@ -65,6 +69,9 @@ def rows(volumes: Path, baseline: Path, work: Path, rounds: int) -> dict[str, Ca
         "forward": lambda: cpu_predict.forward(rounds),
         "predict": lambda: cpu_predict.predict(volumes, slices()[0], work, 1),
         "animation": lambda: cpu_animation.animation(volumes, work, 1),
+        "peers": lambda: cpu_peers.peers(
+            require(python or Path("?"), "another Python with --peers"), volumes, baseline, slices()[0], work, rounds
+        ),
     }
 
 
@@ -72,7 +79,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--volumes", type=Path, required=True, help="a tree with lung_001 and lung_113")
     parser.add_argument("--baseline", type=Path, required=True, help="the folder with the recipe's scripts")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS[:-1])
+    parser.add_argument("--peers", type=Path, help="Python of an environment with peers.txt, for the row of that name")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, help="scratch folder, kept (a temporary one)")
     args = parser.parse_args()
@@ -81,7 +89,7 @@ def main() -> None:
     work = args.work or Path(tempfile.mkdtemp(prefix="lungseg-bench-"))
     work.mkdir(parents=True, exist_ok=True)
     try:
-        measures = rows(args.volumes.resolve(), args.baseline.resolve(), work, args.rounds)
+        measures = rows(args.volumes.resolve(), args.baseline.resolve(), work, args.rounds, args.peers)
         for name in args.rows:
             started, load = time.perf_counter(), os.getloadavg()[0]
             found = {"load_before": round(load, 1), **measures[name]()}

@@ -1,7 +1,8 @@
 """Prediction of a whole scan against the recipe's loop, with the same weights: the loop is re-enacted here.
 
-The weights are those of ``classic`` after some steps on the two scans' own slices with a strong pull towards tumour, so
-that the mask is not empty and its border is where a trained network's is; nothing is said about how good they are.
+The weights are those of ``classic`` after some steps on windows of the two scans' own slices with a strong pull towards
+tumour, so that the mask is not empty and its border is where a trained network's is; nothing is said about how good
+they are.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ from typing import Any
 from measure import LUNGSEG, Seconds, Versus, command, in_turns, memory_of
 
 THRESHOLD = 0.5
+WINDOW = 96  # pixels of a training step's view, a seventh of the work on whole slices
 
 
 def trained(processed: Path, run: Path, steps: int = 60) -> Path:
-    """A run of ``classic`` with weights from ``steps`` steps on slices with tumour, mostly; kept for the next time."""
+    """A run of ``classic`` with weights from ``steps`` steps on windows with tumour, mostly; kept for the next time."""
     import torch
 
+    from lungseg.augment import Windowed
     from lungseg.checkpoint import BEST, FOLDER, save_checkpoint
     from lungseg.config import recipe_named, to_dict
     from lungseg.dataset import LungDataset, make_sampler
     from lungseg.losses import dice_bce
     from lungseg.manifest import Manifest
+    from lungseg.randomness import SampleRandom
     from lungseg.unet import UNet
 
     path = run / FOLDER / BEST
@@ -38,8 +42,10 @@ def trained(processed: Path, run: Path, steps: int = 60) -> Path:
     net = UNet().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-4)
     draws = make_sampler(dataset, seed=0, epoch=0).draws()
+    augment = Windowed(None, WINDOW)
     for step in range(steps):
-        image, mask = dataset.batch(draws[step * 4 : step * 4 + 4] % len(dataset))[:2]
+        index = draws[step * 4 : step * 4 + 4]
+        image, mask = augment(*dataset.batch(index)[:2], SampleRandom(0, 0, index))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = net(image.contiguous(memory_format=torch.channels_last))
         loss = dice_bce(logits, mask)

@@ -1,7 +1,8 @@
 """Clock and memory for the benchmarks: two things in turns, whole commands, what a tree of processes holds.
 
 Machines are shared and their clocks change, so nothing is judged by seconds: what is compared runs alternately in the
-same minutes, each pair gives one ratio, and the median of the ratios is reported with the smallest and the largest.
+same minutes, each pair gives one ratio by the clock and one by CPU time, and the median of the ratios is reported with
+the smallest and the largest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ LUNGSEG = Path(sys.executable).with_name("lungseg")
 
 
 class Seconds(float):
-    """Seconds by the clock that a command took, and its CPU time with that of its children as ``cpu``."""
+    """Seconds by the clock that something took, and as ``cpu`` its CPU time, of a command with that of its children."""
 
     cpu: float
 
@@ -36,23 +37,22 @@ class Versus:
     """Times of two things that ran in turns, seconds.
 
     Args:
-        ours: one time a round; of commands, with their CPU time (:class:`Seconds`).
+        ours: one time a round.
         other: one time a round, of what it is compared with.
     """
 
-    ours: tuple[float, ...]
-    other: tuple[float, ...]
-
-    @property
-    def cpu_ratio(self) -> float | None:
-        """The median ratio of CPU times, which other work on the machine hardly moves; None where none were taken."""
-        pairs = [(one, two) for one, two in zip(self.ours, self.other, strict=True) if isinstance(one, Seconds)]
-        return statistics.median(two.cpu / one.cpu for one, two in pairs if isinstance(two, Seconds)) if pairs else None
+    ours: tuple[Seconds, ...]
+    other: tuple[Seconds, ...]
 
     @property
     def ratios(self) -> list[float]:
         """How many times as long the other one took, one number a round."""
         return [other / ours for ours, other in zip(self.ours, self.other, strict=True)]
+
+    @property
+    def cpu_ratios(self) -> list[float]:
+        """The same by CPU time, which other work on the machine moves less."""
+        return [other.cpu / ours.cpu for ours, other in zip(self.ours, self.other, strict=True)]
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -60,34 +60,36 @@ class Versus:
             "other_s": _rounded(statistics.median(self.other)),
             "ratio": _rounded(statistics.median(self.ratios)),
             "ratio_range": [_rounded(min(self.ratios)), _rounded(max(self.ratios))],
+            "ours_cpu_s": _rounded(statistics.median(value.cpu for value in self.ours)),
+            "other_cpu_s": _rounded(statistics.median(value.cpu for value in self.other)),
+            "cpu_ratio": _rounded(statistics.median(self.cpu_ratios)),
+            "cpu_ratio_range": [_rounded(min(self.cpu_ratios)), _rounded(max(self.cpu_ratios))],
             "rounds": len(self.ours),
-            **({} if self.cpu_ratio is None else {"cpu_ratio": _rounded(self.cpu_ratio)}),
         }
 
 
-def in_turns(
-    ours: Callable[[], Any], other: Callable[[], Any], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> Versus:
+def in_turns(ours: Callable[[], Any], other: Callable[[], Any], rounds: int) -> Versus:
     """Run both ``rounds`` times in turns, the first one changing from round to round.
 
     Args:
-        ours, other: what runs; one that measures itself (a command) returns seconds.
+        ours, other: what runs; one that measures itself (a command) returns :class:`Seconds`.
         rounds: how often.
-        clock: ``time.process_time`` for what runs in this process on one thread, so that other work does not count.
     """
-    times: dict[bool, list[float]] = {True: [], False: []}
+    times: dict[bool, list[Seconds]] = {True: [], False: []}
     for number in range(rounds):
         for mine in (True, False) if number % 2 else (False, True):
-            started = clock()
+            started, cpu = time.perf_counter(), time.process_time()
             value = (ours if mine else other)()
-            times[mine].append(value if isinstance(value, float) else clock() - started)
+            taken = Seconds(time.perf_counter() - started, time.process_time() - cpu)
+            times[mine].append(value if isinstance(value, Seconds) else taken)
     return Versus(tuple(times[True]), tuple(times[False]))
 
 
-def command(words: Sequence[str | Path], *, cwd: Path | None = None) -> Seconds:
-    """Run a command to its end; its output is shown only where it fails."""
+def command(words: Sequence[str | Path], *, more: Mapping[str, str] | None = None) -> Seconds:
+    """Run a command to its end, with ``more`` in its environment; its output is shown only where it fails."""
     before, started = os.times(), time.perf_counter()
-    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, check=False)
+    environment = {**os.environ, **(more or {})}
+    done = subprocess.run([str(word) for word in words], env=environment, capture_output=True, check=False)
     seconds, after = time.perf_counter() - started, os.times()
     cpu = after.children_user - before.children_user + after.children_system - before.children_system
     if done.returncode:

@@ -19,6 +19,7 @@ def write() -> None:
     """Put every table between its markers, and draw the plot again."""
     cpu, gpu, accuracy, step = (_results(name) for name in ("cpu", "gpu", "accuracy_gpu", "gpu_step"))
     between(HERE / "README.md", "cpu", cpu_table(cpu))
+    between(HERE / "README.md", "peers", peers_table(cpu))
     between(HERE / "README.md", "gpu", gpu_table(gpu, accuracy, step))
     between(HERE.parent / "README.md", "speed", short_table(cpu, gpu))
     if "growth" in cpu.get("rows", {}):
@@ -28,16 +29,18 @@ def write() -> None:
 def cpu_table(results: dict[str, Any]) -> str:
     """Every row with its goal; what was not measured says so."""
     found = results.get("rows", {})
-    lines = ["| what | goal | found | by CPU time | seconds, ours : other |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| what | goal | found | by CPU time | CPU time, ours : other |", "| --- | --- | --- | --- | --- |"]
 
     def row(what: str, goal: str, name: str, cell: Any, seconds: Any = None, of: Any = lambda values: values) -> None:
         values = found.get(name)
         shown = NOT_YET if values is None else cell(values if seconds is None else of(values))
         timed = "" if values is None or seconds is None else seconds(of(values))
-        cpu = None if values is None or seconds is None else of(values).get("cpu_ratio")
-        if cpu is not None and values["load_before"] > values["machine"]["cores"]:
-            shown, timed = "(other programs ran)", ""  # the clock says how much they took, not how quick anything is
-        lines.append(f"| {what} | {goal} | {shown} | {'' if cpu is None else f'{cpu:.2g}'} | {timed} |")
+        by_cpu = ""
+        if values is not None and seconds is not None:
+            by_cpu = _ratio(of(values), "cpu_ratio")
+            if values["load_before"] > values["machine"]["cores"]:
+                shown = "(other programs ran)"  # the clock says how much they took, not how quick anything is
+        lines.append(f"| {what} | {goal} | {shown} | {by_cpu} | {timed} |")
 
     for workers, goal in ((2, "12"), (1, "7")):
         key = str(workers)
@@ -56,7 +59,7 @@ def cpu_table(results: dict[str, Any]) -> str:
             "at most 1.7 times as long",
             "preprocess_24",
             _ratio,
-            lambda v: f"{v['other_s']:.2f} : {v['ours_s']:.2f}",
+            lambda v: f"{v['other_cpu_s']:.2f} : {v['ours_cpu_s']:.2f} s",
             lambda v, key=key: v["inflate"][key],
         )
     row("preprocess two scans, whole commands", "at least 5 times", "preprocess_2", _ratio, _seconds)
@@ -109,6 +112,38 @@ def cpu_table(results: dict[str, Any]) -> str:
     row("a Python that imports lungseg and ends, CPU time", "under 0.2 s", "start", lambda v: f"{v['import_s']:.2f} s")
     picture = ["", f"![CPU seconds against the number of scans]({PLOT.name})"] if "growth" in found else []
     return "\n".join([*lines, "", _measured(found), *picture]) + "\n"
+
+
+LOADED = ("monai_cache", "monai_persistent", "torchio", "batchgenerators", "nnunet_loader")
+PEERS = {
+    "monai_cache": "MONAI `CacheDataset` and `Rand2DElasticd`",
+    "monai_persistent": "MONAI `PersistentDataset` and `Rand2DElasticd`",
+    "torchio": "TorchIO `RandomAffine` and `RandomElasticDeformation`",
+    "batchgenerators": "batchgeneratorsv2 `SpatialTransform`",
+    "nnunet_loader": "nnU-Net's 2D loader with its own augmentation (more than ours: grey levels as well)",
+    "monai": "MONAI's transforms to a `PersistentDataset`, two scans",
+    "nnunet": "nnU-Net's fingerprint, plan and `2d` preprocessing, two scans",
+}
+
+
+def peers_table(results: dict[str, Any]) -> str:
+    """Other tools against us on the same work, by CPU time on one thread."""
+    found = results.get("rows", {}).get("peers")
+    lines = ["| what | times our CPU time | ours : other |", "| --- | --- | --- |"]
+    cells = {} if found is None else {**found["load"], **found["volumes"]}
+    for name, what in PEERS.items():
+        values = cells.get(name)
+        ratio = NOT_YET if values is None else f"failed: {values['failed']}" if "failed" in values else None
+        unit = _milliseconds if name in LOADED else _seconds
+        lines.append(f"| {what} | {ratio or _ratio(values, 'cpu_ratio')} | {'' if ratio else unit(values)} |")
+    if found is None:
+        return "\n".join([*lines, "", "Not measured yet; `make bench-peers` fills this in."]) + "\n"
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    machine = found["machine"]
+    said = (
+        f"Measured {found['date']} on {machine['cores']} cores of {machine['cpu']} by `make bench-peers`: {versions}."
+    )
+    return "\n".join([*lines, "", said]) + "\n"
 
 
 def gpu_table(
@@ -234,18 +269,15 @@ def short_table(cpu: dict[str, Any], gpu: dict[str, Any]) -> str:
     """What README.md shows."""
     found = cpu.get("rows", {})
     parts = (
-        ("preprocess two scans, by CPU time", "preprocess_2", lambda v: f"{v['cpu_ratio']:.2g}"),
-        (
-            "preprocess 24 scans with 1 worker, by CPU time",
-            "preprocess_24",
-            lambda v: f"{v['recipe']['1']['cpu_ratio']:.2g}",
-        ),
-        ("load and augment a slice", "load", lambda v: _ratio(v["load_and_augment"])),
-        ("predict a CT of 304 slices with `classic`", "predict", _ratio),
-        ("animate it", "animation", _ratio),
+        ("preprocess two scans", "preprocess_2", lambda v: v),
+        ("preprocess 24 scans with 1 worker", "preprocess_24", lambda v: v["recipe"]["1"]),
+        ("load and augment a slice", "load", lambda v: v["load_and_augment"]),
+        ("predict a CT of 304 slices with `classic`", "predict", lambda v: v),
+        ("animate it", "animation", lambda v: v),
     )
-    lines = ["| on a CPU | times as fast as the published recipe |", "| --- | --- |"]
-    lines += [f"| {what} | {cell(found[key]) if key in found else NOT_YET} |" for what, key, cell in parts]
+    lines = ["| on a CPU | times as fast as the published recipe, by CPU time |", "| --- | --- |"]
+    for what, key, of in parts:
+        lines.append(f"| {what} | {_ratio(of(found[key]), 'cpu_ratio') if key in found else NOT_YET} |")
     measured = gpu if gpu.get("kind") == "gpu" else {}
     rate, times = _at(measured, "train.slices_s"), _at(measured, "goals.times_recipe")
     training = f"{rate:.0f} slices/s on {gpu['device']}" if rate else NOT_YET
@@ -311,14 +343,14 @@ def _shared(found: dict[str, Any]) -> str:
     )
 
 
-def _ratio(values: dict[str, Any]) -> str:
-    low, high = values["ratio_range"]
+def _ratio(values: dict[str, Any], name: str = "ratio") -> str:
+    low, high = values[f"{name}_range"]
     spread = f" ({low:.2g} to {high:.2g})" if values["rounds"] > 1 else ""
-    return f"{values['ratio']:.2g}{spread}" if values["ratio"] < 10 else f"{values['ratio']:.0f}{spread}"
+    return f"{values[name]:.2g}{spread}" if values[name] < 10 else f"{values[name]:.0f}{spread}"
 
 
 def _seconds(values: dict[str, Any]) -> str:
-    return f"{values['ours_s']:.2f} : {values['other_s']:.2f}"
+    return f"{values['ours_cpu_s']:.2f} : {values['other_cpu_s']:.2f} s"
 
 
 def _milliseconds(values: dict[str, Any]) -> str:
