@@ -41,7 +41,7 @@ def prepared(volumes: Path, baseline: Path, work: Path) -> tuple[Path, Path]:
 
 
 def weights(processed: tuple[Path, Path], baseline: Path, rounds: int, labelled: int = 64) -> dict[str, Any]:
-    """CPU time of the weights of the sampler for 15,767 slices; the recipe's pass is timed on some slices and multiplied."""
+    """CPU time of the sampler's weights for 15,767 slices; the recipe's pass is timed on some and multiplied."""
     from lungseg.dataset import sampler_weights
 
     generator = np.random.default_rng(0)
