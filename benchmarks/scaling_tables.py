@@ -21,7 +21,8 @@ def cost_table(done: Mapping[str, Any]) -> str:
     for kind in ("slice", "segment"):
         cores = SCANS * (scan["core_s"][kind] + scan["moved_s"][kind]) / 3600
         busy = SCANS * scan["core_s"][kind] / 3600
-        gpus = None if scan["gpu_s"] is None else SCANS * scan["gpu_s"] / 3600
+        # A worker holds its GPU from file to file, and while it waits for the scan.
+        gpus = None if scan["gpu_s"] is None else SCANS * (scan["gpu_s"] + scan["moved_s"][kind]) / 3600
         puts, written = SCANS * scan["objects_written"][kind], SCANS * scan["bytes_written"][kind]
         money = cores * assumed("core_hour") + puts / 1000 * assumed("put_1000") + SCANS / 1000 * assumed("get_1000")
         gpu = "none" if kind == "slice" else NOT_YET if gpus is None else f"{gpus:,.0f}"
