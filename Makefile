@@ -10,6 +10,7 @@ help:
 	@echo "make demo       the whole pipeline on the embedded sample, into demo/"
 	@echo "make test       all tests"
 	@echo "make lint       ruff and mypy"
+	@echo "make test-stream  shards and streaming, in an environment with LitData; make bench-shards measures them"
 	@echo "make notebooks  run the notebooks on the sample and store their outputs"
 	@echo "make images     make every picture and animation of images/ again"
 	@echo "make stress     faults in great numbers, an hour; [FIGURES='races bombs'] only these"
@@ -118,6 +119,26 @@ test-extras: setup
 	$(EXTRAS)/bin/python -m pip install --quiet --disable-pip-version-check -r $(EXTRAS)/requirements.txt albumentations==2.0.8
 	$(EXTRAS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(EXTRAS)/bin/python -m pytest -q --override-ini addopts=-ra tests/extras
+
+# LitData asks for torchvision, whose packages fit only some builds of torch and which it needs for videos alone, and for
+# an older dateutil: an environment of its own, without torchvision.
+STREAM := .venv-stream
+test-stream bench-shards: $(STREAM)/.ready
+$(STREAM)/.ready: requirements.txt benchmarks/stream.txt
+	test -x $(STREAM)/bin/python || $(PYTHON) -m venv $(STREAM)
+	$(STREAM)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(STREAM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/stream.txt
+	$(STREAM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(STREAM)/.ready
+
+.PHONY: test-stream bench-shards
+test-stream:
+	$(STREAM)/bin/python -m pytest -q --override-ini addopts=-ra tests/extras/test_streaming.py
+
+# Empties the system's cache of files, so it needs root and a machine that nobody else measures on (Linux).
+bench-shards:
+	$(STREAM)/bin/python benchmarks/shards.py
+	$(BIN)/python benchmarks/figures.py write
 
 clean:
 	rm -rf demo build .pytest_cache .mypy_cache .ruff_cache *.egg-info

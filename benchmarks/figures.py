@@ -34,6 +34,7 @@ from lungseg.files import write_json
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
+SHARDS = HERE.parent / "docs" / "shards.md"
 ACCURACY = HERE.parent / "docs" / "accuracy.md"
 LIMITS = "most slices show tumour (84 %), HU put back from 8 bits, gaps between slices"
 LUNGSEG = Path(sys.executable).with_name("lungseg")
@@ -187,19 +188,20 @@ def _record(name: str, values: dict[str, Any]) -> None:
 
 
 def write() -> None:
-    """Put the tables of all results between their markers in README.md and docs/accuracy.md."""
+    """Put the tables of all results between their markers in README.md, docs/accuracy.md and docs/shards.md."""
     tables: dict[str, tuple[Path, Any]] = {
         "demo": (README, _demo_table),
         "real_data": (README, _real_table),
         "crossval_slices": (README, _crossval_table),
         "crossval_sample": (ACCURACY, _crossval_table),
         "recipes": (README, _recipes_table),
+        "shards": (SHARDS, _shards_table),
     }
     for name, (page, table) in tables.items():
         path = RESULTS / f"{name}.json"
         if name == "recipes" or path.is_file():
             between(page, name, table({} if name == "recipes" else json.loads(path.read_text())))
-    print("wrote README.md and docs/accuracy.md")
+    print("wrote README.md, docs/accuracy.md and docs/shards.md")
 
 
 def _dice(values: dict[str, Any]) -> str:
@@ -292,6 +294,22 @@ def _recipes_table(_: dict[str, Any]) -> str:
         for name, recipe in RECIPES.items()
     ]
     return _table(("recipe", "parameters", "loss, optimizer", "epochs"), rows)
+
+
+def _shards_table(values: dict[str, Any]) -> str:
+    low, high = values["times_as_many_range"]
+    rows = [
+        ("`.npy` files", f"{values['files_slices_per_s']:.0f}"),
+        ("local shards", f"{values['shards_slices_per_s']:.0f}"),
+        ("times as many", f"{values['times_as_many']:.1f} ({low:.1f} to {high:.1f})"),
+    ]
+    facts, load = values["machine"], values["load"]
+    head = ("read with no file in memory, one process", "slices a second")
+    return _table(head, rows) + (
+        f"\nMeasured {values['date']} on {facts['cores']} cores of {facts['cpu']} and its disk by `make bench-shards`: "
+        f"{values['slices']:,} slices, {values['share_with_tumour']:.0%} with tumour, {values['rounds']} rounds. "
+        f"Other programs ran meanwhile (load {min(load):.0f} to {max(load):.0f}).\n"
+    )
 
 
 def _table(head: tuple[str, ...], rows: Any) -> str:

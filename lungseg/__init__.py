@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .reproduce import reproduce as reproduce
     from .sample import write_sample as write_sample
     from .score import score as score
+    from .shard import shard as shard
     from .splits import k_fold as k_fold
     from .train import train as train
     from .unet import UNet as UNet
@@ -63,6 +64,7 @@ _HOME = {
     "sampler_weights": "dataset",
     "reproduce": "reproduce",
     "score": "score",
+    "shard": "shard",
     "train": "train",
     "verify": "verify",
     "write_sample": "sample",

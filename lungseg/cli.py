@@ -155,8 +155,12 @@ def build_parser() -> argparse.ArgumentParser:
     _workers(sub)
     _cluster(sub)
 
-    sub = command("train", _train, "train a network on slices")
+    sub = command("shard", _shard, "pack slices as shards, for data beyond one machine's disk")
     sub.add_argument("processed", metavar="PROCESSED")
+    sub.add_argument("out", metavar="OUT")
+
+    sub = command("train", _train, "train a network on slices")
+    sub.add_argument("processed", metavar="PROCESSED", help="folder of preprocess or shard, or s3://... with shards")
     sub.add_argument("run", metavar="RUN")
     sub.add_argument("--fold", type=_count(0), help="which fold is held out (0)")
     sub.add_argument("--n-folds", type=_count(2), help="folds that the patients are split into (5)")
@@ -302,6 +306,13 @@ def _preprocess(args: argparse.Namespace) -> int:
     )
     print(summary(done))
     return done.exit_code
+
+
+def _shard(args: argparse.Namespace) -> int:
+    from .shard import shard
+
+    print(shard(args.processed, args.out))
+    return 0
 
 
 def _train(args: argparse.Namespace) -> int:

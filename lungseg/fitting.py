@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -38,6 +38,9 @@ from .saving import run_checkpoints
 from .team import is_lost, lost_rank
 from .unet import parameter_count
 
+if TYPE_CHECKING:  # an extra
+    from .streaming import StreamLoaders
+
 STAGE = "train"
 # A checkpoint holds each weight three times over (Adam keeps two moments); best and last, and one being written.
 BYTES_A_WEIGHT = 4 * 3 * 3
@@ -49,7 +52,7 @@ def fit(
     run: Path,
     config: dict[str, Any],
     recipe: Recipe,
-    data: SliceLoaders,
+    data: SliceLoaders | StreamLoaders,
     augment: Augment | None,
     device: torch.device,
     *,

@@ -21,6 +21,7 @@ from .config import Recipe, to_dict
 from .errors import DataError, IntegrityError, LungsegError, UsageError, printable
 from .files import check_format, digest, read_json, write_json
 from .manifest import Manifest
+from .shards import is_address
 from .splits import Split
 
 FORMAT = 1
@@ -131,7 +132,7 @@ def _bad_config(path: Path, expected: str, found: str) -> LungsegError:
     return UsageError.of("bad-config", what, expected=expected, found=found, file=path, mend=mend)
 
 
-def begin(run: Path, config: dict[str, Any], split: Split, processed: Path, machine: dict[str, Any]) -> None:
+def begin(run: Path, config: dict[str, Any], split: Split, processed: str | Path, machine: dict[str, Any]) -> None:
     """Write what a run starts, or goes on, with; config.json last, because it says that there is a run.
 
     A run that goes on on another machine, or with another torch, is warned of: its weights are not those of one that
@@ -152,9 +153,16 @@ def begin(run: Path, config: dict[str, Any], split: Split, processed: Path, mach
         )
         what = f"goes on with {other}: the weights will not be those of a run in one piece"
         print(f"train: warning: {printable(run)} {printable(what)}", file=sys.stderr, flush=True)
-    way = os.path.relpath(processed.resolve(), run.resolve())
+    address = is_address(processed)
+    way = str(processed) if address else os.path.relpath(Path(processed).resolve(), run.resolve())
     parts = {"earlier_machines": earlier} if earlier else {}
-    begun = {**config, "processed": Path(way).as_posix(), "machine": machine, **parts, "finished": None}
+    begun = {
+        **config,
+        "processed": way if address else Path(way).as_posix(),
+        "machine": machine,
+        **parts,
+        "finished": None,
+    }
     write_json(run / CONFIG, begun)
 
 

@@ -69,9 +69,33 @@ def read_array(
         raise DataError.of("missing-slice", "the slice is missing", file=path, mend=_MEND) from cause
     except OSError as cause:
         raise machine_error(cause, path) from cause
+    return parse_array(data, path, dtype, shape, digest, length)
+
+
+def parse_array(
+    data: np.ndarray,
+    path: str | Path,
+    dtype: type[np.generic],
+    shape: tuple[int, ...],
+    digest: str | None = None,
+    length: int | None = None,
+) -> np.ndarray:
+    """What :func:`read_array` does with the bytes of a file.
+
+    Args:
+        data: of the file, ``uint8 [N]``.
+        path: what the file is called in messages.
+        dtype, shape, digest: as there.
+        length: of the file, where ``data`` is only its beginning.
+
+    Returns:
+        A view of ``data``.
+    """
     if digest is not None:
         check_digest(data.data, digest, path)
     start = _start(data, path, np.dtype(dtype), shape)
+    count = math.prod(shape) * np.dtype(dtype).itemsize
+    length = data.size if length is None else length
     if length - start != count:
         raise _damaged(path, f"{count} bytes of pixels", str(length - start))
     return data[start:].view(dtype).reshape(shape)

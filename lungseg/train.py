@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -28,10 +28,15 @@ from .parallel import check_place, check_shares, own_device
 from .placement import Place, find_place
 from .ranks import own_share
 from .run_folder import RunResult
+from .shards import Shards, holds_shards, is_address
 from .splits import Split, make_split
+from .stream_extra import require_litdata
 from .team import joined
 from .training_settings import CUSTOM, DEFAULT_FOLDS, base_recipe, check_limits, check_recipe, refuse_inside
 from .visualize.curves import training_curves
+
+if TYPE_CHECKING:  # an extra
+    from .streaming import StreamLoaders
 
 STAGE = "train"
 ENDED = ""  # in place of a checkpoint to go on from
@@ -73,7 +78,8 @@ def train(
     same machine with the same number of threads, unless it has a time limit.
 
     Args:
-        processed: folder that ``preprocess`` wrote.
+        processed: folder that ``preprocess`` wrote; or shards that ``shard`` made of it, in a folder or an object store
+            (``s3://bucket/folder``), which are streamed.
         run: folder of the run; made here.
         recipe: a name of ``config.RECIPES`` or a :class:`~lungseg.config.Recipe`; ``classic`` where None.
         fold: which fold's patients are held out, from 0 (default 0).
@@ -108,11 +114,12 @@ def train(
             which is named.
     """
     settings = dict(locals())
-    processed, run = Path(processed), Path(run)
+    run = Path(run)
     place = find_place(settings.pop("devices"), settings.pop("nodes"))
-    refuse_inside(run, processed)
+    if not is_address(processed):
+        refuse_inside(run, Path(processed))
     check_limits(max_minutes, limit_batches, workers)
-    if not processed.is_dir():
+    if not is_address(processed) and not Path(processed).is_dir():
         mend = "Name a folder that `lungseg preprocess` has written."
         raise UsageError.of("missing-folder", "there is no such folder", file=processed, mend=mend)
     check_place(place, pick_device(device))
@@ -149,9 +156,10 @@ def _train(
     **overrides: Any,
 ) -> RunResult:
     """:func:`train` in one process of a run, at ``place``; what is not named changes the recipe."""
-    processed, run = Path(processed), Path(run)
+    run = Path(run)
     overrides["augment"] = augment if augment is None or isinstance(augment, str) else CUSTOM
-    manifest = Manifest.read(processed)
+    shards = _shards(processed)
+    manifest = Manifest.read(processed) if shards is None else shards.manifest
     target = own_device(place, pick_device(device))
     with contextlib.ExitStack() as stack:
         team = stack.enter_context(joined(place, target))
@@ -177,21 +185,39 @@ def _train(
             name: recorded.get(name, 0) if value is None else value for name, value in given.items()
         }
         config = runs.describe(chosen, split, manifest, **extras)
+        if shards is not None:
+            config["data"]["streamed"] = True
         checkpoint = team.agree(lambda: _go_on_from(run, config, split, before))
         if checkpoint == ENDED:
             ended = runs.finished(run)
             assert ended is not None
             return ended
         engine, log = _engine(augment, chosen), make_logger(logger, run)
-        data = _loaders(manifest, split, chosen, engine, workers, in_memory, config["limit_batches"], target, place)
+        data: SliceLoaders | StreamLoaders
+        limit = config["limit_batches"]
+        if shards is None:
+            data = _loaders(manifest, split, chosen, engine, workers, in_memory, limit, target, place)
+        else:
+            data = _stream_loaders(shards, split, chosen, engine, workers, limit, target, place)
         # Only now is it a run: what is refused above leaves nothing that would have to be resumed.
         facts = machine_facts(target, chosen.precision, place)
+        if shards is not None:
+            facts["stream_workers"] = data.workers  # the order of the slices depends on it
         team.agree(lambda: runs.begin(run, config, split, processed, facts))
         in_module = engine if engine is not None and engine.on_device else None
         way = run / checkpoint if checkpoint else None
         result = fit(run, config, chosen, data, in_module, target, logger=log, checkpoint=way, place=place)
         team.agree(lambda: _written(run, result))
         return result
+
+
+def _shards(processed: str | Path) -> Shards | None:
+    if not holds_shards(processed):
+        return None
+    require_litdata()
+    from .shard_stream import open_shards
+
+    return open_shards(processed)
 
 
 def _go_on_from(run: Path, config: dict[str, Any], split: Split, before: dict[str, Any] | None) -> str | None:
@@ -265,5 +291,34 @@ def _loaders(
         resident=device if gather else None,
         share=recipe.tumour_share,
         by=recipe.draw_by,
+        own=own_share(),
+    )
+
+
+def _stream_loaders(
+    shards: Shards,
+    split: Split,
+    recipe: Recipe,
+    engine: Augment | None,
+    workers: int | None,
+    limit: int,
+    device: torch.device,
+    place: Place,
+) -> StreamLoaders:
+    from .streaming import StreamLoaders
+
+    if workers is None:
+        workers = min(max(1, cores() // place.devices), MOST_WORKERS) if device.type == "cuda" else 0
+    return StreamLoaders(
+        shards,
+        split.train,
+        split.inner_val,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        workers=workers,
+        limit=limit,
+        share=recipe.tumour_share,
+        by=recipe.draw_by,
+        augment=engine if engine is not None and not engine.on_device else None,
         own=own_share(),
     )

@@ -32,8 +32,8 @@ ALLOWED = {
     "tests/malicious_checkpoints.py": {"import pickle"},
     "tests/test_slice_file.py": {"np.load with allow_pickle"},
 }
-COMMANDS = ("sample", "download", "verify", "preprocess", "train", "crossval", "evaluate", "score", "predict", "export",
-            "animate", "reproduce", "demo")  # fmt: skip
+COMMANDS = ("sample", "download", "verify", "preprocess", "shard", "train", "crossval", "evaluate", "score", "predict",
+            "export", "animate", "reproduce", "demo")  # fmt: skip
 
 
 def tracked_files() -> list[Path]:
