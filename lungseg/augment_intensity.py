@@ -46,13 +46,15 @@ def change_intensity(image: Tensor, generator: SampleRandom, config: AugmentConf
     """Blur, then noise, then contrast and offset, each where the config asks for it.
 
     Args:
-        image: ``float32 [B, 1, H, W]``, HU / 3071.
+        image: ``float32 [B, 1, H, W]``, HU / 3071; B may be 0.
         generator: the random numbers of the B samples.
         config: the ranges.
 
     Returns:
         A new tensor of the same form.
     """
+    if not len(image):
+        return image  # a process' share of a last batch; a convolution by groups needs one
     u = generator.uniform("intensity", 5, image.device)[:, :, None, None, None].unbind(1)  # [B, 1, 1, 1] each
     if config.blur:
         sigma = torch.where(u[0] < _BLURRED, u[1] * config.blur, torch.zeros_like(u[1]))

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from lungseg.augment import augment_named
 from lungseg.augment_intensity import blurred, change_intensity, changes_intensity
-from lungseg.config import HU_MAX, AugmentConfig
+from lungseg.config import HU_MAX, RECIPES, AugmentConfig
 from lungseg.randomness import SampleRandom
 
 STILL = AugmentConfig(
@@ -80,6 +80,15 @@ def test_engines_leave_the_mask_and_change_the_image(name: str) -> None:
     inside = new_image[:, 0, 8:56, 8:56].flatten(1)
     assert torch.allclose(inside.amin(1), inside.amax(1), atol=1e-5) and inside.abs().min() > 1e-6
     assert torch.equal(new_mask, mask)
+
+
+@pytest.mark.parametrize("name", ["torch", "imgaug"])
+def test_an_empty_share_of_a_batch_stays_empty(name: str) -> None:
+    """Of several devices, some have no slice of an epoch's last batch."""
+    engine, nothing = augment_named(name, RECIPES["strong"].augmentation), torch.zeros(0, 1, 160, 160)
+    assert engine is not None
+    image, mask = engine(nothing, nothing, SampleRandom(0, 0, []))
+    assert image.shape == mask.shape == (0, 1, 128, 128)
 
 
 def test_the_published_recipe_changes_no_grey_level() -> None:
