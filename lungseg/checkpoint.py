@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import re
 import zipfile
 from pathlib import Path
@@ -21,13 +20,12 @@ from torch import Tensor
 from .config import UNetConfig, from_dict
 from .errors import IntegrityError, LungsegError, TrainingError, UsageError
 from .files import atomic_write, machine_error
-from .unet import UNet
+from .unet import UNet, check_unet
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 FOLDER = "checkpoints"
 NET = "net."  # what the keys of the network begin with in a checkpoint
 AVERAGED = "averaged.net."  # and those of its average, where the recipe keeps one
-MOST_LEVELS = 10  # of a U-Net; a slice of 4096 pixels is 4 pixels wide by then
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _ANEW = "Copy the checkpoint and its .sha256 file from where they came from again, or train again."
 
@@ -154,13 +152,7 @@ def network_of(config: dict[str, Any], path: str | Path) -> UNetConfig:
     """
     try:
         unet: UNetConfig = from_dict(UNetConfig, config["recipe"]["unet"])
-        whole = [unet.in_channels, unet.patch, *unet.widths]
-        if not all(type(number) is int and number > 0 for number in whole) or len(unet.widths) > MOST_LEVELS:
-            raise ValueError(f"channels and widths must be whole numbers above 0, at most {MOST_LEVELS} widths")
-        if type(unet.deep) is not int or not 0 <= unet.deep < len(unet.widths):
-            raise ValueError(f"deep must be a whole number of 0 to {len(unet.widths) - 1}")
-        if unet.window_hu is not None and not -math.inf < unet.window_hu[0] < unet.window_hu[1] < math.inf:
-            raise ValueError(f"window_hu is no range: {unet.window_hu}")
+        check_unet(unet)
         # Without memory for its weights, which a hostile file could ask for without end.
         with torch.device("meta"):
             UNet(unet)

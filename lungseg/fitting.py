@@ -42,8 +42,9 @@ if TYPE_CHECKING:  # an extra
     from .streaming import StreamLoaders
 
 STAGE = "train"
-# A checkpoint holds each weight three times over (Adam keeps two moments); best and last, and one being written.
-BYTES_A_WEIGHT = 4 * 3 * 3
+# A checkpoint holds each weight three times over (Adam keeps two moments), four times with its average; there are best
+# and last, and one being written.
+BYTES_A_WEIGHT, CHECKPOINTS = 4, 3
 # Steps on a GPU after which its results are looked at; each look makes the program and the GPU wait for each other.
 LOOK_EVERY = 64
 
@@ -85,7 +86,9 @@ def fit(
     folder = make_folder(run / FOLDER)
     if place.rank == 0:
         clear_temporary(folder)
-    require_free_space(folder, parameter_count(module.net) * BYTES_A_WEIGHT, stage=STAGE)
+    copies = 3 if module.averaged is None else 4
+    need = parameter_count(module.net) * copies * BYTES_A_WEIGHT * CHECKPOINTS
+    require_free_space(folder, need, stage=STAGE)
     end = EndOfRun(config["max_minutes"], recipe.early_stop if cases else 0)
     bar = on_terminal() and sys.stdout.isatty() and place.rank == 0  # Lightning's bar is on standard output
     callbacks: list[pl.Callback] = [

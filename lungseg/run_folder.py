@@ -17,7 +17,7 @@ from typing import Any
 from . import __version__
 from .case_record import image_name, mask_name
 from .checkpoint import BEST, FOLDER, LAST, load_checkpoint
-from .config import Recipe, to_dict
+from .config import Recipe, recipe_from_dict, to_dict
 from .errors import DataError, IntegrityError, LungsegError, UsageError, printable
 from .files import check_format, digest, read_json, write_json
 from .manifest import Manifest
@@ -247,8 +247,10 @@ def refuse_differences(run: Path, before: dict[str, Any], now: dict[str, Any]) -
 
     Args:
         run: folder of the run.
-        before, now: nested plain values; those of :data:`NOT_DECIDING` may differ.
+        before, now: nested plain values; those of :data:`NOT_DECIDING` may differ.  What a recipe of before does not
+            say, because there was no such setting yet, is as it was then: the default, which changes nothing.
     """
+    before = {**before, "recipe": to_dict(recipe_from_dict(before["recipe"]))}
     before, now = dict(_flat(before)), dict(_flat(now))
     names = [name for name in {**before, **now} if name.split(".")[0] not in NOT_DECIDING]
     other = [name for name in names if before.get(name) != now.get(name)]

@@ -7,41 +7,36 @@ from typing import Any
 
 from .augment import ENGINES
 from .config import Recipe, recipe_from_dict, recipe_named
-from .device import PRECISIONS
 from .errors import LungsegError, UsageError
-from .losses import LOSSES
+from .setting_types import check_types
+from .unet import check_unet
 
 DEFAULT_FOLDS = 5
 CUSTOM = "custom"  # what a recipe calls an augmentation that is no name
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
-    """The recipe as it is, its numbers checked.
+    """The recipe as it is, its settings checked but for the ranges of the augmentation (:func:`augment.checked`).
 
     Raises:
         UsageError: one of them can not be meant.
     """
+    check_types(recipe)
+    try:
+        check_unet(recipe.unet)
+    except ValueError as cause:
+        raise _bad("unet", "a network that can be built", cause) from cause
     whole = {"batch_size": 1, "epochs": 1, "early_stop": 0, "seed": 0}
     for name, least in whole.items():
-        value = getattr(recipe, name)
-        if type(value) is not int or value < least:
-            raise _bad(name, f"a whole number of {least} or more", value)
+        if getattr(recipe, name) < least:
+            raise _bad(name, f"a whole number of {least} or more", getattr(recipe, name))
     if not 0 < recipe.learning_rate < float("inf"):
         raise _bad("learning_rate", "above 0", recipe.learning_rate)
     for name in ("tumour_share", "average"):
         if not 0.0 <= getattr(recipe, name) < 1.0:
             raise _bad(name, "0 to below 1", getattr(recipe, name))
-    choices = {
-        "draw_by": ("slice", "patient"),
-        "loss": tuple(LOSSES),
-        "optimizer": ("adam", "adamw"),
-        "schedule": ("constant", "one_cycle"),
-        "precision": PRECISIONS,
-        "augment": (*ENGINES, CUSTOM),
-    }
-    for name, values in choices.items():
-        if getattr(recipe, name) not in values:
-            raise _bad(name, " or ".join(values), getattr(recipe, name))
+    if recipe.augment not in (*ENGINES, CUSTOM):
+        raise _bad("augment", " or ".join(ENGINES), recipe.augment)
     return recipe
 
 

@@ -14,9 +14,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import HU_MAX, UNetConfig
+from .setting_types import check_types
 from .upsampling import twice_as_large
 
+MOST_LEVELS = 10  # a slice of 4096 pixels is 4 pixels wide by then
 GROUPS = 8  # of group normalisation; fewer where the width does not divide by it
+
+
+def check_unet(config: UNetConfig) -> None:
+    """Check that a config is one of a network.
+
+    Raises:
+        UsageError: a setting is of another kind.
+        ValueError: a number is out of its range.
+    """
+    check_types(config)
+    if min(config.in_channels, config.patch, *config.widths) < 1 or not 1 <= len(config.widths) <= MOST_LEVELS:
+        raise ValueError(f"channels and widths must be whole numbers above 0, 1 to {MOST_LEVELS} widths")
+    if not 0 <= config.deep < len(config.widths):
+        raise ValueError(f"deep must be a whole number of 0 to {len(config.widths) - 1}")
+    if config.window_hu is not None and not -math.inf < config.window_hu[0] < config.window_hu[1] < math.inf:
+        raise ValueError(f"window_hu is no range: {config.window_hu}")
+    if not 0.0 < config.prior < 1.0:
+        raise ValueError(f"prior is no probability between 0 and 1: {config.prior}")
 
 
 def normalisation(kind: str, channels: int) -> nn.Module:

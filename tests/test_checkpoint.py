@@ -234,7 +234,8 @@ def test_row_41_refused_weights_change_nothing() -> None:
     "unet",
     [
         {"widths": []}, {"widths": "wide"}, {"widths": [-4, 8]}, {"widths": [4, 8], "depth": 3}, None, [4, 8],
-        {"widths": [10**9, 10**9]},
+        {"widths": [10**9, 10**9]}, {"widths": [4, 8], "deep": 2}, {"widths": [4, 8], "norm": "layer"},
+        {"widths": [4, 8], "window_hu": [-1000, 0, 400]}, {"widths": [4, 8], "prior": 1.0},
     ],
 )  # fmt: skip
 def test_row_41_a_network_that_can_not_be_built(tmp_path: Path, unet: Any) -> None:

@@ -152,6 +152,18 @@ def test_row_36_a_run_that_goes_on_with_another_torch_is_warned_of_and_says_so(
     refuse_other(run, config, split)
 
 
+def test_a_run_of_before_a_setting_existed_goes_on_with_its_default(run: Path, manifest: Manifest) -> None:
+    config, split = config_of(manifest), make_split(manifest.labelled)
+    record = json.loads((run / "config.json").read_text())
+    for name in ("average", "test_mirror", "draw_by"):
+        del record["recipe"][name]
+    del record["recipe"]["unet"]["deep"], record["recipe"]["augmentation"]["contrast"]
+    (run / "config.json").write_text(json.dumps(record))
+    refuse_other(run, config, split)
+    with pytest.raises(UsageError, match=r"other settings: recipe\.average \(expected recipe\.average 0\.0"):
+        refuse_other(run, config_of(manifest, TINY.but(average=0.9)), split)
+
+
 def test_every_setting_that_differs_is_named_with_both_values(run: Path, manifest: Manifest) -> None:
     with pytest.raises(UsageError) as caught:
         refuse_other(

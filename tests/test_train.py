@@ -356,6 +356,19 @@ def test_all_that_strong_adds_goes_on_to_the_same_weights(
     assert same_weights(train(slices, run, resume=True).last, whole.last)
 
 
+def test_room_is_asked_for_the_averaged_weights_too(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(lungseg.fitting, "require_free_space", lambda folder, need, **_: asked.append(need))
+    whole = train(slices, tmp_path / "plain", recipe=TINY.but(epochs=1))
+    averaged = train(slices, tmp_path / "averaged", recipe=TINY.but(epochs=1, average=0.9))
+    moved = [value.numel() for key, value in weights_of(whole.last).items() if key.startswith("net.")]
+    assert asked == [4 * sum(moved) * 3 * copies for copies in (3, 4)]  # a weight, its two moments, and its average
+    kept = sum(value.numel() for key, value in weights_of(averaged.last).items() if not key.endswith(".step"))
+    assert kept == sum(moved) * 4
+
+
 def test_resuming_where_nothing_is_starts(slices: Path, tmp_path: Path, done: RunResult) -> None:
     assert same_weights(train(slices, tmp_path / "run", recipe=TINY, resume=True).last, done.last)
 
