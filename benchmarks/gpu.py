@@ -36,6 +36,7 @@ from typing import Any
 
 import gpu_count as count
 import torch
+from gpu_data import without_folders
 from gpu_monai import monai_rates
 from gpu_predict import prediction
 from gpu_step import VARIANTS, Step, constant, endless, profile, random_batch, rate
@@ -267,7 +268,7 @@ def run(bench: Bench, parts: list[str], out: Path | None, small: bool) -> None:
         found["goals"] = goals(found)
         print(f"{name} ({found['seconds'][name]} s): {json.dumps(found[name])[:1500]}", flush=True)
         if out is not None:
-            write_json(out, found)
+            write_json(out, without_folders(found))
 
 
 def goals(found: dict[str, Any]) -> dict[str, float]:

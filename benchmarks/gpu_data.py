@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,17 @@ from lungseg.preprocess import preprocess
 from lungseg.sample import write_sample
 
 MADE, SCAN = "made.json", "scan"
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/\"']+/)+")  # of a file of this machine
 RECIPE_COPIES = 3  # of each of the recipe's subjects: 12 phantoms are no epoch
+
+
+def without_folders(value: Any) -> Any:
+    """Plain values without the folders of this machine, which stand in what a compiler or a test says."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def make(work: Path, plan: dict[str, Any], baseline: Path | None) -> dict[str, Any]:

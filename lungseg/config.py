@@ -150,7 +150,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     # The published student recipe, its bugs mended: plain U-Net, BCE, Adam, oversampling.
     "classic": Recipe(),
-    # The one to use; what was measured of its settings stands in docs/accuracy.md.
+    # Made for the best score, and not trained at length yet; what was measured of it stands in docs/accuracy.md.
     "strong": Recipe(
         name="strong",
         unet=UNetConfig(

@@ -18,7 +18,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from . import __version__
-from .checkpoint import BEST, FOLDER, LAST, built_net, load_checkpoint, network_of, network_weights, refuse_non_finite
+from .checkpoint import BEST, FOLDER, LAST, built_net, network_of, network_weights, read_checkpoint, refuse_non_finite
 from .errors import NOTICE, IntegrityError, LungsegError, UsageError, printable
 from .files import (
     atomic_write,
@@ -27,7 +27,6 @@ from .files import (
     make_folder,
     read_json,
     require_free_space,
-    sha256_of,
     write_json,
 )
 from .unet import UNet
@@ -91,7 +90,7 @@ def export(run: str | Path, out: str | Path, *, checkpoint: str = "best") -> Exp
         mend = f"Name the folder of one fold, such as {run / 'folds' / '0'}."
         raise UsageError.of("crossval-run", "is cross-validated, and exported fold by fold", file=run, mend=mend)
     path = run / FOLDER / CHECKPOINTS[checkpoint]
-    content = load_checkpoint(path)
+    content, read = read_checkpoint(path)  # at once: a run that goes on may replace the file meanwhile
     config = content["hyper_parameters"]["config"]
     net = built_net(network_of(config, path), network_weights(content), path)
     weights = {name: value.contiguous() for name, value in net.state_dict().items()}
@@ -104,7 +103,7 @@ def export(run: str | Path, out: str | Path, *, checkpoint: str = "best") -> Exp
         "notice": NOTICE,
         "lungseg": __version__,
         "weights": {"file": out.name, "bytes": len(data), "sha256": digest, "parameters": parameters},
-        "checkpoint": {"file": path.name, "sha256": sha256_of(path)},
+        "checkpoint": {"file": path.name, "sha256": read},
         "model": config,
     }
     make_folder(out.parent)

@@ -80,6 +80,11 @@ def test_a_weights_file_is_what_sha256sum_says_and_the_same_each_time(run: Path,
     assert first.sha256 == hashlib.sha256(first.weights.read_bytes()).hexdigest() == second.sha256
     assert tree_bytes(tmp_path / "a") == tree_bytes(tmp_path / "b")
     assert first.parameters == sum(value.numel() for value in load_file(first.weights).values())
+    source = json.loads(first.record.read_text())["checkpoint"]
+    assert source == {
+        "file": "best.ckpt",
+        "sha256": hashlib.sha256((run / "checkpoints/best.ckpt").read_bytes()).hexdigest(),
+    }
 
 
 def test_row_46_neither_file_holds_a_path_or_a_patient(run: Path, weights: Path, made: tuple[Path, Path]) -> None:

@@ -46,12 +46,13 @@ def test_a_part_that_fails_costs_no_other(module: Any, tmp_path: Path) -> None:
     bench.ours = lambda: {"constant_slices_s": 1250.0}
 
     def broken() -> Any:
-        raise ValueError("no such kernel")
+        file = "/".join(["", "opt", "torch", "lib", "kernels.py"])
+        raise ValueError(f'in "{file}", line 3: no such kernel, 2 / 3')
 
     bench.ceilings = broken
     gpu.run(bench, ["count", "ceilings", "ours", "train"], tmp_path / "gpu.json", small=True)
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert found["ceilings"] == {"failed": "ValueError: no such kernel"}
+    assert found["ceilings"] == {"failed": 'ValueError: in "kernels.py", line 3: no such kernel, 2 / 3'}
     assert found["goals"]["share_of_constant"] == pytest.approx(0.8) and "share_of_roofline" not in found["goals"]
     assert found["goals"]["budget_minutes"] == pytest.approx(434.1 / 60)
     assert found["goals"]["budget_minutes_with_checkpoints"] == pytest.approx(464.1 / 60)

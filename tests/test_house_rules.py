@@ -163,7 +163,7 @@ def test_no_code_runs_what_it_reads() -> None:
 
 
 # A path begins where no letter, dot, dash or slash stands before it, or "+", which base64 has.  Tests may name /tmp.
-MACHINE_PATH = re.compile(r"(?<![\w.\-/+~*}])/(?:work|home|root|Users|mnt|workspace)(?=/|\b)|[A-Z]:\\\\?Users")
+MACHINE_PATH = re.compile(r"(?<![\w.\-/+~*}])/(?:work|home|root|Users|mnt|opt|workspace)(?=/|\b)|[A-Z]:\\\\?Users")
 TEMPORARY = re.compile(r"(?<![\w.\-/+~*}])/(?:tmp|var/tmp)(?=/|\b)")
 INDEX = re.compile(
     r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org|--(?:extra-)?index[-]url\b",
