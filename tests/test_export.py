@@ -94,6 +94,29 @@ def test_row_46_neither_file_holds_a_path_or_a_patient(run: Path, weights: Path,
     assert "not for clinical use" in json.loads(record_of(weights).read_text())["notice"]
 
 
+def test_averaged_weights_and_the_mirror_image_are_used_by_the_run_and_travel_with_its_weights(
+    run: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    content = load_checkpoint(own / "checkpoints/best.ckpt")
+    trained = network_weights(content)
+    mean = {key: value * 0.5 if value.is_floating_point() else value for key, value in trained.items()}
+    content["state_dict"] |= {f"averaged.net.{key}": value for key, value in mean.items()}
+    content["hyper_parameters"]["config"]["recipe"]["test_mirror"] = True
+    save_checkpoint(content, own / "checkpoints/best.ckpt")
+    shared = export(own, tmp_path / "w.safetensors").weights
+    image = np.random.default_rng(0).normal(0.1, 0.2, (16, 16)).astype(np.float16)
+    for source in (own, shared):
+        segmenter = Segmenter.load(source, device="cpu")
+        assert segmenter.mirror and not Segmenter.load(run, device="cpu").mirror
+        assert all(torch.equal(value, mean[key]) for key, value in segmenter.net.state_dict().items())
+        plain = replace(segmenter, mirror=False)
+        one, turned = plain.probabilities([image, image[:, ::-1].copy()])
+        both = next(segmenter.probabilities([image]))
+        np.testing.assert_allclose(both, (one + turned[:, ::-1]) / 2, atol=1e-6)
+
+
 def test_masks_by_the_weights_are_those_by_the_run(
     run: Path, weights: Path, made: tuple[Path, Path], tmp_path: Path
 ) -> None:
