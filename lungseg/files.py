@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +46,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         durable: fsync the file before and its folder after the move.
 
     Raises:
+        UsageError: ``path`` is no plain file (see :func:`refuse_special`).
         MachineError: the disk is full or the folder can not be written; the temporary file is gone then, and what stood
             at ``path`` before still stands there.
     """
@@ -53,6 +55,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         with _to_be_put(path) as temporary:
             yield temporary
         return
+    refuse_special(path)
     # The suffix stays last, because some writers choose their format by it.
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
     if len(os.fsencode(temporary.name)) > _LONGEST_NAME:
@@ -71,6 +74,29 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse to move a file over a device, a pipe or a socket, or over a link such as ``/dev/stdout``.
+
+    The system lets a superuser do that, and the whole machine is then without its ``/dev/null``.
+
+    Raises:
+        UsageError: ``path`` is such a thing.  A folder, or nothing, is for others to judge.
+    """
+    special = False
+    try:
+        special = path.is_symlink() and os.readlink(path).startswith(("/proc/", "/dev/"))  # noqa: PTH115 (as written)
+        mode = path.stat().st_mode
+    except OSError:
+        mode = stat.S_IFREG
+    if special or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UsageError.of(
+            "not-a-file",
+            "is a device, a pipe or a socket, where a file is wanted",
+            file=path,
+            mend="Name a file in a folder of your own.",
+        )
 
 
 @contextlib.contextmanager
@@ -237,7 +263,8 @@ def check_record(path: str | Path, data: Iterable[str | Path]) -> None:
         data: folders or files of data, in and over which nothing is written.
 
     Raises:
-        UsageError: it would overwrite a scan or lie within the data; it is a folder, or its folder does not exist.
+        UsageError: it would overwrite a scan or lie within the data; it is a folder or no plain file, or its folder
+            does not exist.
     """
     path = place(path)
     target, mend = path.resolve(), "Name another file, outside of the data."
@@ -246,7 +273,10 @@ def check_record(path: str | Path, data: Iterable[str | Path]) -> None:
         raise UsageError.of("out-in-data", "a record would be written over or into the data", file=path, mend=mend)
     if path.is_dir():
         raise UsageError.of("not-a-file", "is a folder, where a file is wanted", file=path, mend=mend)
-    if not is_remote(target) and not target.parent.is_dir():
+    if is_remote(target):
+        return
+    refuse_special(path)
+    if not target.parent.is_dir():
         raise UsageError.of("missing-folder", "its folder does not exist", file=path, mend="Make it, or name another.")
 
 

@@ -8,12 +8,16 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
 from lungseg import files
+from lungseg.cli import main
 from lungseg.errors import IntegrityError, MachineError, UsageError
+
+from .volumes import chest_like, write_volume
 
 
 def test_atomic_write_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -49,6 +53,27 @@ def test_a_full_disk_is_the_machine_s_fault_and_keeps_the_old_file(tmp_path: Pat
     assert caught.value.problem.code == "disk-full" and caught.value.exit_code == 5
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device", "link to standard output", "socket"])
+def test_row_48_what_is_no_plain_file_is_never_moved_over(tmp_path: Path, kind: str, capsys) -> None:
+    # As the superuser, `--json /dev/null` took the machine's /dev/null away.
+    path = tmp_path / "out.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(os.path.relpath(path))  # its address is at most some 100 bytes
+    else:
+        path.symlink_to("/dev/null" if kind == "link to a device" else "/proc/self/fd/1")
+    before = os.lstat(path)
+    with pytest.raises(UsageError, match="where a file is wanted"):
+        files.atomic_write(path, b"new")
+    write_volume(tmp_path / "scans" / "a" / "image.nii.gz", chest_like((8, 8, 4)))
+    assert main(["verify", str(tmp_path / "scans"), "--json", str(path), "--workers", "1"]) == 2
+    assert "out.json: is a device, a pipe or a socket" in capsys.readouterr().err
+    assert os.path.samestat(os.lstat(path), before)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["out.json", "scans"]
 
 
 def test_long_names_work(tmp_path: Path) -> None:
