@@ -15,6 +15,7 @@ from .errors import LungsegError, UsageError
 
 LOST = "lost-rank"  # code of an error that only follows from another rank's
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+MOST_DEVICES, MOST_NODES = 64, 4096  # a process each, which a slip of the keyboard must not start without end
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ def find_place(
         UsageError: the environment does not fit them.
     """
     devices, nodes = devices or 1, nodes or 1
-    for name, number in (("devices", devices), ("nodes", nodes)):
-        if type(number) is not int or number < 1:
-            expected = "a whole number of 1 or more"
+    for name, number, most in (("devices", devices, MOST_DEVICES), ("nodes", nodes, MOST_NODES)):
+        if type(number) is not int or not 1 <= number <= most:
+            expected = f"a whole number of 1 to {most}"
             what = f"the setting {name} can not be meant"
             raise UsageError.of("bad-setting", what, expected=expected, found=str(number))
     if devices * nodes == 1:

@@ -12,6 +12,9 @@ from .setting_types import check_types
 from .unet import check_unet
 
 DEFAULT_FOLDS = 5
+LARGEST = 2**31 - 1  # of a count; torch keeps some of them in 64 bits, and multiplies them before
+MOST_WORKERS = 256  # processes that load slices; a slip of the keyboard must not take all the memory of a machine
+LARGEST_SEED = 2**63 - 1  # that torch takes
 CUSTOM = "custom"  # what a recipe calls an augmentation that is no name
 
 
@@ -28,8 +31,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
         raise _bad("unet", "a network that can be built", cause) from cause
     whole = {"batch_size": 1, "epochs": 1, "early_stop": 0, "seed": 0}
     for name, least in whole.items():
-        if getattr(recipe, name) < least:
-            raise _bad(name, f"a whole number of {least} or more", getattr(recipe, name))
+        most = LARGEST_SEED if name == "seed" else LARGEST
+        if not least <= getattr(recipe, name) <= most:
+            raise _bad(name, f"a whole number of {least} to {most}", getattr(recipe, name))
     if not 0 < recipe.learning_rate < float("inf"):
         raise _bad("learning_rate", "above 0", recipe.learning_rate)
     for name in ("tumour_share", "average"):
@@ -44,9 +48,9 @@ def check_limits(max_minutes: float | None, limit_batches: int | None, workers: 
     """Raise :class:`UsageError` where one of them can not be meant; None is the default of each."""
     if max_minutes is not None and not 0 <= max_minutes < float("inf"):
         raise _bad("max_minutes", "0 (no limit) or more", max_minutes)
-    for name, number in (("limit_batches", limit_batches), ("workers", workers)):
-        if number is not None and (type(number) is not int or number < 0):
-            raise _bad(name, "a whole number of 0 or more", number)
+    for name, number, most in (("limit_batches", limit_batches, LARGEST), ("workers", workers, MOST_WORKERS)):
+        if number is not None and (type(number) is not int or not 0 <= number <= most):
+            raise _bad(name, f"a whole number of 0 to {most}", number)
 
 
 def refuse_inside(run: Path, processed: Path) -> None:
@@ -65,7 +69,14 @@ def _bad(name: str, expected: str, found: Any) -> LungsegError:
 
 
 def base_recipe(recipe: str | Recipe | None, before: dict[str, Any] | None) -> Recipe:
-    """The recipe that is named or given; else the one of a run's record ``before``; else ``classic``."""
+    """The recipe that is named or given; else the one of a run's record ``before``; else ``classic``.
+
+    Raises:
+        UsageError: there is none of that name, or the record is damaged.
+    """
     if recipe is None and before is not None:
-        return recipe_from_dict(before["recipe"])
+        try:
+            return recipe_from_dict(before["recipe"])
+        except UsageError as error:
+            raise UsageError(error.problem.at(file="the recipe in the run's record")) from error
     return recipe if isinstance(recipe, Recipe) else recipe_named(recipe or "classic")

@@ -79,7 +79,7 @@ def test_tasks_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
         find_place(2, 2, environment)
 
 
-@pytest.mark.parametrize("number", [0, -1, 1.5, "2"])
+@pytest.mark.parametrize("number", [0, -1, 1.5, "2", 10**30])
 def test_numbers_that_can_not_be_meant(number: object) -> None:
     with pytest.raises(UsageError, match="devices can not be meant"):
         find_place(number or -1, 1, {})  # type: ignore[arg-type]

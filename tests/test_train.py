@@ -570,7 +570,7 @@ def test_an_engine_of_ones_own_is_used_and_asked_for_on_resume(
         {"epochs": 0}, {"epochs": 1.5}, {"batch_size": 0}, {"seed": -1}, {"learning_rate": 0.0},
         {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"loss": "mse"}, {"precision": "16"},
         {"augment": "blur"}, {"early_stop": -1}, {"max_minutes": -1.0}, {"max_minutes": float("nan")},
-        {"limit_batches": -1}, {"workers": -1},
+        {"limit_batches": -1}, {"workers": -1}, {"seed": 2**63}, {"batch_size": 10**30}, {"workers": 10**6},
     ],
 )  # fmt: skip
 def test_settings_that_can_not_be_meant(slices: Path, tmp_path: Path, changes: dict) -> None:
