@@ -26,6 +26,7 @@ from .files import (
     machine_error,
     make_folder,
     read_json,
+    refuse_other_record,
     require_free_space,
     write_json,
 )
@@ -70,7 +71,8 @@ def export(run: str | Path, out: str | Path, *, checkpoint: str = "best") -> Exp
         checkpoint: ``best`` or ``last``.
 
     Raises:
-        UsageError: there is no such run or checkpoint, or ``out`` has another suffix or is a folder.
+        UsageError: there is no such run or checkpoint; ``out`` has another suffix or is a folder, or its JSON file
+            would be written over that of something else.
         IntegrityError: the checkpoint is refused.
         MachineError: the disk is full or can not be written.
     """
@@ -89,6 +91,7 @@ def export(run: str | Path, out: str | Path, *, checkpoint: str = "best") -> Exp
     if (run / "crossval.json").exists():
         mend = f"Name the folder of one fold, such as {run / 'folds' / '0'}."
         raise UsageError.of("crossval-run", "is cross-validated, and exported fold by fold", file=run, mend=mend)
+    refuse_other_record(record_of(out), ("notice", "weights", "checkpoint"))
     path = run / FOLDER / CHECKPOINTS[checkpoint]
     content, read = read_checkpoint(path)  # at once: a run that goes on may replace the file meanwhile
     config = content["hyper_parameters"]["config"]

@@ -280,6 +280,31 @@ def check_record(path: str | Path, data: Iterable[str | Path]) -> None:
         raise UsageError.of("missing-folder", "its folder does not exist", file=path, mend="Make it, or name another.")
 
 
+def refuse_other_record(path: Path, keys: Iterable[str]) -> None:
+    """Refuse to write a record over JSON of something else, such as a ``dataset.json`` or a scan's own description.
+
+    JSON that can not be read is taken for a record that was damaged, and may be made again.
+
+    Args:
+        path: of the record.
+        keys: some that every record of this kind has, and no other.
+
+    Raises:
+        UsageError: what stands there lacks one of them.
+    """
+    try:
+        found = read_json(path) if path.is_file() else None
+    except LungsegError:
+        return
+    if path.is_file() and not (isinstance(found, dict) and set(keys) <= set(found)):
+        raise UsageError.of(
+            "other-record",
+            "is JSON of something else, which would be written over",
+            file=path,
+            mend="Choose another name for the output; this file is named after it.",
+        )
+
+
 def require_free_space(folder: str | Path, needed_bytes: int, *, stage: str) -> None:
     """Ask for room before a long write.
 

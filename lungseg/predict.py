@@ -14,14 +14,14 @@ from .components import Tumour, tumours
 from .ensemble import Ensemble, load_segmenter
 from .errors import DataError, LungsegError, Problem, UsageError, all_failed
 from .executor import gather, run_cases
-from .files import digest, folder_lock, make_folder, read_json, write_json
+from .files import digest, folder_lock, make_folder, read_json, refuse_other_record, write_json
 from .geometry import SliceGrid, from_las, to_las
 from .inference import MaskVolume, Segmenter
 from .nifti import case_name, is_nifti, read_label, read_scan, write_mask
 from .pairs import hu_warnings
 from .place import place
 from .postprocess import PostProcessing, calibrated, drop_small
-from .prediction_record import Predicted, Prediction, already_there, record_start, tumour_entry
+from .prediction_record import Predicted, Prediction, already_there, record_start, sealed, tumour_entry
 from .progress import progress
 from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
@@ -91,7 +91,7 @@ def predict(
         cluster: for a folder of scans, address of a Dask scheduler whose workers do it (``docs/clusters.md``).
 
     Raises:
-        UsageError: an argument can not be meant; ``out`` would overwrite the scan.
+        UsageError: an argument can not be meant; ``out`` would overwrite the scan, or its JSON that of something else.
         DataError: the scan is bad (for a folder: no scan at all could be segmented).
         IntegrityError: the checkpoint or weights file is refused.
         MachineError: memory, disk or device fail, or another process writes to ``out``.
@@ -171,6 +171,8 @@ def _check_names(scan: Path, out: Path) -> None:
 def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Problem]]:
     """Segment one scan into its file, unless that is there already; the JSON is written last."""
     source, out = paths
+    record_path, page = (out.with_name(f"{case_name(out)}{suffix}") for suffix in (".json", ".html"))
+    refuse_other_record(record_path, ("notice", "case", "mask"))
     segmenter = job.segmenter.load() if isinstance(job.segmenter, WorkerNetwork) else job.segmenter
     scan = read_scan(source)
     found_odd = (*scan.warnings, *hu_warnings(scan), *trained_on_warning(scan.hash, job.seen, source))
@@ -190,7 +192,6 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
         skipped=skipped,
         warned=warned,
     )
-    record_path, page = (out.with_name(f"{case_name(out)}{suffix}") for suffix in (".json", ".html"))
     grid = SliceGrid.of(las.shape, spacing_mm, segmenter.config.size)
 
     def prediction(mask: np.ndarray, parts: tuple[Tumour, ...]) -> Prediction:
@@ -225,5 +226,5 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
     record["mask"] = {"file": out.name, "hash": digest(out.read_bytes())}
     record["tumours"] = [tumour_entry(part) for part in parts]
     record["volume_ml"] = round(sum(part.volume_ml for part in parts), 6)
-    write_json(record_path, record)
+    write_json(record_path, sealed(record))
     return prediction(volume.mask, parts), warned

@@ -10,7 +10,7 @@ from . import __version__
 from .components import Tumour
 from .config import PreprocessConfig, to_dict
 from .errors import NOTICE, DataError, LungsegError, Problem, printable
-from .files import digest, read_json
+from .files import digest, read_json, seal
 from .nifti import Scan, case_name
 from .postprocess import PostProcessing
 
@@ -121,6 +121,11 @@ def warnings_of(mask: Path) -> tuple[str, ...]:
         return ()
 
 
+def sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """The whole record with its seal, by which a value that was changed later is found."""
+    return {**record, "seal": seal(record)}
+
+
 def tumour_entry(part: Tumour) -> dict[str, Any]:
     """A tumour as the JSON lists it; numbers to six decimals."""
     return {key: _rounded(value) for key, value in asdict(part).items()}
@@ -138,6 +143,8 @@ def already_there(wanted: dict[str, Any], record: Path, mask: Path) -> tuple[Tum
         return None
     try:
         found = read_json(record, error=DataError)
+        if found.pop("seal") != seal(found):
+            return None  # a value was changed, or a seal was not written yet
         if any(found.get(key) != value for key, value in wanted.items()):
             return None
         if found["mask"] != {"file": mask.name, "hash": digest(mask.read_bytes())}:

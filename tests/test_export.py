@@ -130,6 +130,18 @@ def test_masks_by_the_weights_are_those_by_the_run(
     assert model["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
+def test_beyond_the_list_an_export_is_never_written_over_the_json_of_something_else(run: Path, tmp_path: Path) -> None:
+    before = tree_bytes(run)
+    with pytest.raises(UsageError, match=r"config\.json: is JSON of something else"):
+        export(run, run / "config.safetensors")
+    assert tree_bytes(run) == before
+    out = tmp_path / "w.safetensors"
+    assert export(run, out) == export(run, out)
+    (tmp_path / "w.json").write_text("")
+    export(run, out)
+    load_exported(out)
+
+
 def test_the_commands(run: Path, made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "w.safetensors"
     assert main(["export", str(run), str(out), "--checkpoint", "last"]) == 0

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lungseg.cli import main
 from lungseg.errors import NOTICE, DataError, UsageError
 from lungseg.manifest import Manifest
 from lungseg.predict import predict
@@ -87,6 +88,37 @@ def test_the_record_names_each_tumour(run: Path, tmp_path: Path) -> None:
     voxels = int(np.asarray(nib.load(prediction.mask).dataobj).sum())
     assert record["volume_ml"] == pytest.approx(voxels * voxel_ml, abs=1e-4)
     assert "2 tumours" in str(done) and NOTICE in str(done)
+
+
+@pytest.mark.parametrize("text", ['{"numTraining": 63}', "[]", '{"notice": "", "weights": {}, "case": "a"}'])
+def test_row_45_json_of_something_else_is_never_written_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    # As a data set has a dataset.json, and a converter writes scan.json beside scan.nii.gz.
+    source = write_volume(tmp_path / "scan.nii.gz", *turned(scan_with_blocks()[0], "RPI", LAS_MM))
+    (tmp_path / "scan.json").write_text(text)
+    before = tree_bytes(tmp_path)
+    assert main(["predict", str(run), str(source), str(tmp_path / "scan.nii"), "--device", "cpu"]) == 2
+    assert "scan.json: is JSON of something else" in capsys.readouterr().err
+    assert tree_bytes(tmp_path) == before
+    (tmp_path / "mask.json").write_text('{"half')  # a damaged record is made again
+    for _ in range(2):
+        assert predict(run, source, tmp_path / "mask.nii.gz", device="cpu").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"volume_ml": 5.0}, {"volume_ml": "x"}, {"slices": 5}, {"mean_probability": None}, {"diameter_mm": {}}]
+)
+def test_beyond_the_list_a_record_with_another_value_is_made_again(run: Path, tmp_path: Path, change: dict) -> None:
+    source = write_volume(tmp_path / "scan.nii.gz", *turned(scan_with_blocks()[0], "RPI", LAS_MM))
+    predict(run, source, tmp_path / "mask.nii.gz", device="cpu")
+    whole, path = tree_bytes(tmp_path), tmp_path / "mask.json"
+    record = json.loads(path.read_text())
+    record["tumours"][0] |= change
+    path.write_text(json.dumps(record))
+    predict(run, source, tmp_path / "mask.nii.gz", device="cpu", report=True)
+    (tmp_path / "mask.html").unlink()
+    assert tree_bytes(tmp_path) == whole
 
 
 def test_a_page_shows_each_tumour_and_is_made_of_a_mask_that_is_there_too(run: Path, tmp_path: Path) -> None:

@@ -85,5 +85,5 @@ def test_masks_of_other_scans_or_tools_are_taken_without_a_word(folder: Path, tm
     scan = folder / "root" / "imagesTr" / "lung_002.nii.gz"
     shutil.copy(labels / "lung_002.nii.gz", tmp_path / "masks" / "lung_002.nii.gz")
     assert score(tmp_path / "masks" / "lung_002.nii.gz", labels / "lung_002.nii.gz").problems == ()
-    done = predict(folder / "run", scan, tmp_path / "masks" / "mask.nii.gz", device="cpu")
+    done = predict(folder / "run", scan, tmp_path / "own" / "mask.nii.gz", device="cpu")
     assert done.problems == () and trained_on_warning("", {}, scan) == []
