@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from .errors import DataError, Problem
 
 CASE_RECORD = "case.json"
 TUMOUR = "tumour.npy"
+FARTHEST_MM = 1e6  # a kilometre: no scan is so large, nor so far from its origin
 MEND = "Run `lungseg preprocess` again into the same folder."
 
 
@@ -97,24 +99,35 @@ class CaseRecord:
         for name, length in (("shape", 3), ("las_shape", 3), ("spacing_mm", 3), ("las_spacing_mm", 3), ("pad", 2)):
             if not isinstance(getattr(self, name), tuple) or len(getattr(self, name)) != length:
                 raise ValueError(f"{name} has not {length} entries")
-        numbers = (*self.shape, *self.las_shape, *self.slices, *self.tumour_pixels, self.skipped, self.tumour_voxels)
+        numbers = (*self.shape, *self.las_shape, *self.slices, *self.tumour_pixels, self.skipped)
+        numbers += (self.tumour_voxels, self.tumour_voxels_skipped)
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError("a count is no whole number of 0 or more")
         if sorted(self.shape) != sorted(self.las_shape):
             raise ValueError("shape and las_shape differ by more than their order")
-        if not all(isinstance(size, (int, float)) and size > 0 for size in (*self.spacing_mm, *self.las_spacing_mm)):
-            raise ValueError("a spacing is not above 0")
+        sizes = (*self.spacing_mm, *self.las_spacing_mm)
+        if not all(isinstance(size, (int, float)) and 0 < size < FARTHEST_MM for size in sizes):
+            raise ValueError("a spacing is no size in millimetres")
         if len(self.affine) != 4 or any(len(row) != 4 for row in self.affine):
             raise ValueError("affine is not 4 x 4")
-        if not all(isinstance(value, (int, float)) for row in self.affine for value in row):
-            raise ValueError("affine holds something else than numbers")
+        values = [value for row in self.affine for value in row]
+        if not all(isinstance(value, (int, float)) and -FARTHEST_MM < value < FARTHEST_MM for value in values):
+            raise ValueError("affine holds something else than millimetres")
         ranges = (*self.pad, *(self.tumour_box or ()))
         if len(ranges) not in (2, 5) or not all(
             type(end) is int and end >= 0 for start, stop in ranges for end in (start, stop)
         ):
             raise ValueError("pad or tumour_box does not hold pairs of whole numbers")
+        box = self.tumour_box or ()
+        if any(not start < stop <= size for (start, stop), size in zip(box, self.las_shape, strict=False)):
+            raise ValueError("tumour_box does not lie in the scan")
+        most = math.prod(stop - start for start, stop in box) if box else 0
+        if not bool(box) <= self.tumour_voxels <= most or self.tumour_voxels_skipped > self.tumour_voxels:
+            raise ValueError("tumour_voxels do not fit into tumour_box")
         if type(self.labelled) is not bool or len(self.tumour_pixels) != (len(self.slices) if self.labelled else 0):
             raise ValueError("tumour_pixels has not one entry for each slice")
+        if not self.slices:
+            raise ValueError("there are no slices")
         if list(self.slices) != sorted(set(self.slices)) or any(z >= self.las_shape[2] for z in self.slices):
             raise ValueError("slices are not rising indices into the scan")
         if not isinstance(self.hashes, dict) or not isinstance(self.source, dict):

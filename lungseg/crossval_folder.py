@@ -105,6 +105,10 @@ def read_crossval(run: str | Path) -> dict[str, Any]:
     if not isinstance(config.get("processed"), str) or "\0" in config["processed"]:
         what, found = "lacks the way to the slices (processed)", str(config.get("processed"))[:200]
         raise UsageError.of("bad-config", what, expected="a path from the run", found=found, file=path)
+    for name in ("n_folds", "max_minutes", "limit_batches"):
+        if not isinstance(number := config.get(name, 0), (int, float)) or not 0 <= number < 2**31:
+            what, found = f"lacks a number of {name}", str(number)[:200]
+            raise UsageError.of("bad-config", what, expected="0 or more", found=found, file=path)
     return config
 
 

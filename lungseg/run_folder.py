@@ -123,6 +123,16 @@ def read_config(run: str | Path) -> dict[str, Any]:
         raise _bad_config(path, f"format {FORMAT}", found[:200])
     if not isinstance(config.get("processed"), str) or "\0" in config["processed"]:
         raise _bad_config(path, "the way to the slices (processed)", str(config.get("processed"))[:200])
+    data = config.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("settings"), dict) or type(data.get("digest")) is not str:
+        raise _bad_config(path, "the data that it is trained on (data: settings, digest)", str(data)[:200])
+    if type(config.get("fold")) is not int:
+        raise _bad_config(path, "the number of the fold", str(config.get("fold"))[:200])
+    for name in ("n_folds", "max_minutes", "limit_batches"):
+        if not isinstance(number := config.get(name, 0), (int, float)) or not 0 <= number < 2**31:
+            raise _bad_config(path, f"a number of {name}", str(number)[:200])
+    if not isinstance(config.get("earlier_machines", []), list):
+        raise _bad_config(path, "a list of earlier_machines", str(config["earlier_machines"])[:200])
     return config
 
 

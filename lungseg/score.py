@@ -73,12 +73,15 @@ def score(
         cluster: address of a Dask scheduler whose workers do it, in place of processes here (``docs/clusters.md``).
 
     Raises:
-        UsageError: a path is missing, or one is a file and the other a folder.
+        UsageError: a path is missing, or one is a file and the other a folder; both records are to be one file.
         DataError: no case at all could be measured.
     """
     for record in (json_file, csv_file):
         if record is not None:
             check_record(record, [labels, *([] if place(predictions).is_dir() else [predictions])])
+    if json_file is not None and csv_file is not None and place(json_file).resolve() == place(csv_file).resolve():
+        mend = "Give --json and --csv a file each."
+        raise UsageError.of("same-file", "is named for two records", file=json_file, mend=mend)
     pairs, problems = _pairs(place(predictions), place(labels))
     code = DataError.exit_code if any(problem.severity == "error" for problem in problems) else 0
     work = partial(_one_case, slice_sets)

@@ -77,7 +77,9 @@ class Split:
         fold, source = value.get("fold"), value.get("source")
         if type(fold) is not int or not isinstance(source, str):
             raise _bad(path, "lacks the fold's number or its source", 'integer "fold", text "source"', (fold, source))
-        train, inner, held_out = (_names(value.get(key), path, key) for key in ("train", "inner_val", "held_out"))
+        train, inner, held_out = (
+            _names(value.get(key), path, key, empty=key == "inner_val") for key in ("train", "inner_val", "held_out")
+        )
         folds = _folds(value.get("folds"), path)
         try:
             return cls(fold, train, inner, held_out, folds, source)

@@ -86,6 +86,14 @@ def test_a_damaged_choice_is_refused(run: Path, change: dict) -> None:
         read_chosen(run)
 
 
+@pytest.mark.parametrize("change", [{"n_folds": "five"}, {"max_minutes": None}, {"limit_batches": 10**400}])
+def test_beyond_the_list_a_record_with_a_wrong_number_is_named(run: Path, change: dict) -> None:
+    path = run / "crossval.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UsageError, match=rf"crossval\.json: lacks a number of {next(iter(change))}"):
+        read_crossval(run)
+
+
 @pytest.mark.parametrize(
     "text", ["[]", "{", '{"format": 2}', '{"format": 1, "recipe": 3}', '{"format": 1, "recipe": {}}']
 )

@@ -99,6 +99,21 @@ def test_a_damaged_config_is_refused(run: Path, text: str) -> None:
         read_config(run)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": None}, {"data": 5}, {"data": {"digest": "0"}}, {"data": {"settings": {}, "digest": 5}}, {"fold": None},
+        {"fold": "0"}, {"n_folds": "five"}, {"n_folds": 10**400}, {"max_minutes": "x"}, {"limit_batches": [1]},
+        {"earlier_machines": 5}, {"processed": "a\0b"},
+    ],
+)  # fmt: skip
+def test_beyond_the_list_a_config_with_a_wrong_value_is_named(run: Path, change: dict) -> None:
+    path = run / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UsageError, match=r"config\.json: is no config\.json of this version .*train again"):
+        read_config(run)
+
+
 def test_checkpoints_of_a_run_without_its_config_are_never_written_over(run: Path) -> None:
     (run / FOLDER).mkdir()
     refuse_started(run.parent / "another")

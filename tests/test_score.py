@@ -170,6 +170,13 @@ def test_paths_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         score(tmp_path / "empty", tmp_path / "labels")
 
 
+def test_beyond_the_list_one_file_is_not_taken_for_two_records(tmp_path: Path) -> None:
+    label = write(tmp_path / "lung_001.nii.gz", mask_of(1))
+    with pytest.raises(UsageError, match="named for two records"):
+        score(label, label, json_file=tmp_path / "s", csv_file=tmp_path / "." / "s")
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.mark.parametrize("which", ["json_file", "csv_file"])
 def test_row_45_a_record_is_never_written_over_a_label(tmp_path: Path, which: str) -> None:
     label, prediction = (write(tmp_path / folder / "lung_001.nii.gz", mask_of(1)) for folder in ("labels", "found"))

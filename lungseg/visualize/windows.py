@@ -13,6 +13,7 @@ from lungseg.errors import UsageError
 # (CT)", https://radiopaedia.org/articles/windowing-ct).
 WINDOWS_HU: dict[str, tuple[float, float]] = {"lung": (-1350.0, 150.0), "mediastinum": (-125.0, 225.0)}
 
+FARTHEST_HU = 1e6  # far beyond metal; of larger numbers, 32 bits make infinities
 Window = str | tuple[float, float]
 """``"lung"``, ``"mediastinum"``, ``"LO,HI"`` or ``(LO, HI)``, HU."""
 
@@ -21,7 +22,7 @@ def window_hu(window: Window) -> tuple[float, float]:
     """The lowest and highest HU of a window: what is below is black, what is above is white.
 
     Raises:
-        UsageError: it is no known name and no two rising finite numbers.
+        UsageError: it is no known name and no two rising numbers within :data:`FARTHEST_HU`.
     """
     if isinstance(window, str) and window in WINDOWS_HU:
         return WINDOWS_HU[window]
@@ -29,7 +30,7 @@ def window_hu(window: Window) -> tuple[float, float]:
         low, high = (float(value) for value in (window.split(",") if isinstance(window, str) else window))
     except (TypeError, ValueError):
         low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not -FARTHEST_HU <= low < high <= FARTHEST_HU:
         raise UsageError.of(
             "bad-window",
             "is no window of Hounsfield units",
