@@ -120,7 +120,7 @@ class DaskProcesses:
             process.send_signal(signal.SIGTERM)
         for process in (*self.workers, self.scheduler):
             try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+                process.wait(2)
+            except subprocess.TimeoutExpired:  # some wait for each other
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait(20)
