@@ -87,15 +87,16 @@ class Segmenter:
             path = run / FOLDER / CHECKPOINTS[checkpoint]
             net, config, digest = load_identified(path, device=target)
             weights = {"checkpoint": path.name, "sha256": digest}
+        mirror = bool(config["recipe"].get("test_mirror", False))
         description = {
             "recipe": config["recipe"].get("name", ""),
             "fold": config.get("fold"),
             **weights,
+            **({"test_mirror": True} if mirror else {}),
             "trained_by": config.get("lungseg", ""),
         }
         settings = _settings(config, path)
         size = batch_size or SLICES_AT_A_TIME[target.type]
-        mirror = bool(config["recipe"].get("test_mirror", False))
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(net, target, size, settings, description, mirror=mirror)
 
