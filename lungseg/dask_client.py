@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_S = 15.0
-FAILURES = 1  # deaths of a worker that a case is forgiven
+FAILURES = 0  # deaths of a worker after which Dask itself hands a case over again
 
 
 class Lost(Exception):
@@ -79,7 +79,7 @@ def count_workers(client: Client, resources: Mapping[str, float]) -> int:
 
 
 def _set_aside_early(dask_scheduler: Any = None) -> None:
-    """Runs on the scheduler: a case is set aside when its second worker dies; Dask by itself would let it kill four."""
+    """Runs on the scheduler: Dask says at once what a worker died with; by itself it would let a case kill four."""
     dask_scheduler.allowed_failures = min(dask_scheduler.allowed_failures, FAILURES)
 
 

@@ -1,8 +1,10 @@
 """A Dask scheduler as an executor of the ``concurrent.futures`` kind: cases go to machines that the user has started.
 
 Dask moves the cases and watches the workers; what is kept here is small.  No more cases are handed over than there are
-workers, so that each process has one case at a time: its memory is one scan's, a GPU serves one scan, and when a worker
-dies it is known which case it died on.  Where the scheduler is gone, its cases are handed over again once it is back.
+workers, so that each process has one case at a time: its memory is one scan's, and a GPU serves one scan.  Dask may
+still queue a case on a worker that is about to die, so what a worker died with is only under suspicion: it is done
+again at the end with nothing beside it, and then it is known what a second worker died of.  Where the scheduler is
+gone, its cases are handed over again once it is back.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class _Job:
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     begun: bool = field(default=False)
+    suspect: bool = field(default=False)
 
     def alive(self) -> bool:
         """Whether anybody still waits for it; asked before it is handed over, and then it can not be cancelled."""
@@ -60,6 +63,7 @@ class DaskExecutor(Executor):
     ) -> None:
         self._address, self._resources, self._patience_s = address, dict(resources or {}), patience_s
         self._waiting: deque[_Job] = deque()
+        self._suspects: deque[_Job] = deque()  # a worker died while it had them
         self._running: dict[str, _Job] = {}
         self._events: queue.SimpleQueue[DaskFuture | None] = queue.SimpleQueue()  # None: look at what was asked
         self._closing = self._said = False
@@ -95,7 +99,8 @@ class DaskExecutor(Executor):
                     lost_at = None
                     self._serve(client)
             except (Lost, MachineError) as cause:
-                self._waiting.extendleft(self._running.values())
+                for job in self._running.values():
+                    (self._suspects if job.suspect else self._waiting).appendleft(job)
                 self._running.clear()
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > self._patience_s:
@@ -106,7 +111,7 @@ class DaskExecutor(Executor):
                 error = cause
                 break
         self._closing = True
-        for job in (*self._running.values(), *self._waiting):
+        for job in (*self._running.values(), *self._waiting, *self._suspects):
             if not job.future.cancel() and not job.future.done():
                 job.future.set_exception(error)
 
@@ -120,8 +125,7 @@ class DaskExecutor(Executor):
                 slots, looked = count_workers(client, self._resources), time.monotonic()
                 if slots == 0 and not futures:
                     self._say_once(f"waiting for workers at {self._address}")
-            while self._waiting and len(futures) < slots:
-                job = self._waiting.popleft()
+            while (job := self._next(len(futures), slots)) is not None:
                 if job.alive():
                     self._count += 1
                     # The name decides nothing; it must only be new, or Dask would take an old result for the answer.
@@ -138,6 +142,15 @@ class DaskExecutor(Executor):
                 looked = float("-inf") if done.status != "finished" else looked
                 self._answer(self._running[done.key], done)
                 del self._running[done.key], futures[done.key]
+                done.release()  # or Dask makes the result again when the worker that holds it dies
+
+    def _next(self, running: int, slots: int) -> _Job | None:
+        """The case to hand over now; one under suspicion is handed over alone, when all others are done."""
+        if running >= slots or any(job.suspect for job in self._running.values()):
+            return None
+        if self._waiting:
+            return self._waiting.popleft()
+        return self._suspects.popleft() if self._suspects and not running else None
 
     def _answer(self, job: _Job, done: DaskFuture) -> None:
         """Hand on a result or an error; raises :class:`Lost` where there is neither."""
@@ -151,7 +164,11 @@ class DaskExecutor(Executor):
                 return
             raise Lost from cause
         except KilledWorker as cause:
-            job.future.set_exception(WorkerDied(str(cause)))
+            if job.suspect:
+                job.future.set_exception(WorkerDied(str(cause)))
+            else:
+                job.suspect = True
+                self._suspects.append(job)
         except Exception as cause:
             job.future.set_exception(explained(cause))
         else:

@@ -9,6 +9,7 @@ import lungseg.device
 from lungseg.device import PRECISIONS, autocast, fast_at_bf16, pick_device
 from lungseg.errors import MachineError, UsageError
 from lungseg.fitting import machine_facts, uses_bf16
+from lungseg.placement import Place
 
 CPU = torch.device("cpu")
 
@@ -66,7 +67,7 @@ def test_bf16_on_a_cpu_that_has_instructions_for_it(monkeypatch: pytest.MonkeyPa
         with autocast(CPU, precision):
             kind = torch.nn.Conv2d(1, 1, 1)(torch.zeros(1, 1, 2, 2)).dtype
         assert kind == (torch.bfloat16 if uses_bf16(CPU, precision) else torch.float32)
-    assert machine_facts(CPU, "auto")["precision"] == ("bf16" if fast else "32")
+    assert machine_facts(CPU, "auto", Place())["precision"] == ("bf16" if fast else "32")
 
 
 def test_no_such_precision() -> None:
@@ -75,6 +76,6 @@ def test_no_such_precision() -> None:
 
 
 def test_facts_of_the_machine_are_plain_values() -> None:
-    facts = machine_facts(CPU, "32")
+    facts = machine_facts(CPU, "32", Place())
     assert facts["device"] == "cpu" and facts["precision"] == "32" and facts["threads"] == torch.get_num_threads()
     assert all(isinstance(value, (str, int)) for value in facts.values())

@@ -65,6 +65,7 @@ def planted(manifest: Manifest, name: str, images: np.ndarray) -> Manifest:
         path.write_bytes(buffer.getvalue())
         hashes[image_name(z)] = digest(buffer.getvalue())
     values = {**first.as_dict(), "labelled": False, "slices": list(range(len(images))), "tumour_pixels": [],
+              "tumour_voxels": 0, "tumour_voxels_skipped": 0, "tumour_box": None,
               "las_shape": [*first.las_shape[:2], len(images)], "shape": [*first.las_shape[:2], len(images)],
               "hashes": hashes, "source": {"image_hash": f"of {name}"}}  # fmt: skip
     record = CaseRecord.from_dict(values, file="test")
