@@ -54,7 +54,7 @@ def connected(address: str) -> Iterator[Client]:
         ) from cause
     try:
         try:
-            client.run_on_scheduler(_set_aside_early)
+            client.run_on_scheduler(_blame_at_once)
         except (OSError, TimeoutError) as cause:
             raise unreachable(address) from cause
         except Exception as cause:
@@ -78,7 +78,7 @@ def count_workers(client: Client, resources: Mapping[str, float]) -> int:
     )
 
 
-def _set_aside_early(dask_scheduler: Any = None) -> None:
+def _blame_at_once(dask_scheduler: Any = None) -> None:
     """Runs on the scheduler: Dask says at once what a worker died with; by itself it would let a case kill four."""
     dask_scheduler.allowed_failures = min(dask_scheduler.allowed_failures, FAILURES)
 

@@ -16,9 +16,8 @@ from typing import Any, cast
 
 from .errors import UsageError
 
-_ADDRESS = re.compile(
-    r"[a-z][a-z0-9+.-]+://", re.I
-)  # two letters or more, so that no drive of Windows is taken for one
+# Two letters or more, so that no drive of Windows is taken for one.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 _AT_ONCE = 64  # requests: 8 MB of slices in memory
 
 
