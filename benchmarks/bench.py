@@ -14,7 +14,6 @@ import datetime
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ import cpu_preprocess
 import cpu_slices
 import figures
 import speed_tables
-from trees import require
+from trees import require, scratch
 
 from lungseg.files import write_json
 
@@ -82,11 +81,11 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS[:-1])
     parser.add_argument("--peers", type=Path, help="Python of an environment with peers.txt, for the row of that name")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", type=Path, help="scratch folder, kept (a temporary one)")
+    parser.add_argument("--work", type=Path, help="scratch folder, kept (a temporary one, in memory if it has room)")
     args = parser.parse_args()
     require(args.volumes / "imagesTr", "a tree of whole scans with --volumes")
     require(args.baseline / "preprocess.py", "the recipe's folder with --baseline")
-    work = args.work or Path(tempfile.mkdtemp(prefix="lungseg-bench-"))
+    work = args.work or scratch()
     work.mkdir(parents=True, exist_ok=True)
     try:
         measures = rows(args.volumes.resolve(), args.baseline.resolve(), work, args.rounds, args.peers)

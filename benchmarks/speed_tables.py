@@ -324,10 +324,10 @@ def _measured(found: dict[str, Any]) -> str:
     if not found:
         return "Not measured yet; `make bench` fills this in."
     dates = sorted({row["date"] for row in found.values()})
-    machine = list(found.values())[-1]["machine"]
+    machines = sorted({"{cores} cores of {cpu}, torch {torch}".format(**row["machine"]) for row in found.values()})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return (
-        f"Measured {when} on {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, by `make bench`. "
+        f"Measured {when} on {', or '.join(machines)}, by `make bench`. "
         f"Medians of runs in turns, smallest and largest in brackets.{_shared(found)}"
     )
 

@@ -52,7 +52,8 @@ def slice_case(
     box = None
     voxels = below = 0
     if truth is not None:
-        shown = np.array([truth[:, :, z].any() for z in range(truth.shape[2])])
+        marked = truth.view(bool)  # whose bytes are 0 and 1 as well; of uint8, `any` would make a copy first
+        shown = np.array([marked[:, :, z].any() for z in range(truth.shape[2])])
         pixels = _write_masks(folder, truth, slices, grid, shown, hashes)
         box = bounding_box(truth, shown)
     if truth is not None and box is not None:
