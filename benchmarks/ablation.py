@@ -1,14 +1,16 @@
 """What each ingredient of `strong` brings: one row an ingredient, trained and scored on the same folds.
 
-    python benchmarks/ablation.py PROCESSED SPLITS OUT [--rows NAME ...] [--folds 0,1] [--epochs 20] [--seeds 0]
-        [--side-by-side 12] [--seconds 150] [--device cuda]
+    python benchmarks/ablation.py PROCESSED SPLITS OUT [--rows NAME ...] [--folds 0,1] [--epochs 20] [--minutes 2]
+        [--seeds 0] [--side-by-side 12] [--seconds 150] [--device cuda] [--base '{"tumour_share": 0.8}']
 
-Every row is `strong` with one setting changed (``ROWS``); each is trained on every fold for the same number of epochs,
+Every row is `strong` with one setting changed (``rows``); each is trained on every fold for the same number of epochs,
 so that how busy the machine is changes the time and not the result, and the fold's held-out patients are scored by the
-last weights: no held-out patient chooses anything.  ``OUT/<row>/fold<k>.json`` holds the counts of each patient
-(accuracy_score.py), ``OUT/runs`` the runs with the probabilities in 255ths.  Run again it goes on: what is there is not
-done again.  ``--seconds`` ends it: no job is started later, and what still runs then is stopped, to go on from its last
-epoch.
+last weights: no held-out patient chooses anything.  A row of ``LENGTHS`` is the recipe itself, trained for another
+number of epochs: how Dice grows with time.  With ``--minutes`` every row has the same time in place of the same epochs,
+and what counts is how much it learns of it; all of them have to run in the same company.  ``--base`` changes the
+recipe that all rows start from.  ``OUT/<row>/fold<k>.json`` holds the counts of each patient (accuracy_score.py), ``OUT/runs`` the runs with the
+probabilities in 255ths.  Run again it goes on: what is there is not done again.  ``--seconds`` ends it: no job is
+started later, and what still runs then is stopped, to go on from its last epoch.
 """
 
 from __future__ import annotations
@@ -27,18 +29,28 @@ import accuracy_score as score
 import numpy as np
 from accuracy_peers import machine_facts
 
-from lungseg.config import Recipe, recipe_named
+from lungseg.config import Recipe, recipe_from_dict, recipe_named, to_dict
 
 THRESHOLDS = tuple(step / 64 for step in (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56))
+LENGTHS = {"a quarter as long": 0.25, "half as long": 0.5, "two and a half times as long": 2.5}
 GRACE_S = 5.0  # less than this is not worth a start
 
 
-def rows() -> dict[str, Recipe]:
-    """The recipes by the name of their row; ``strong`` is what the others differ from."""
-    strong = recipe_named("strong")
+def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """The recipe with settings of a JSON table in place of its own; tables in it change a part of theirs."""
+    values = to_dict(recipe)
+    for name, value in changes.items():
+        values[name] = {**values[name], **value} if isinstance(value, dict) else value
+    return recipe_from_dict(values)
+
+
+def rows(changes: dict[str, Any]) -> dict[str, Recipe]:
+    """The recipes by the name of their row; ``strong``, with these changes, is what the others differ from."""
+    strong = changed(recipe_named("strong"), changes)
     unet, augmentation = strong.unet, strong.augmentation
     return {
         "strong": strong,
+        **dict.fromkeys(LENGTHS, strong),
         "grey levels as they are": strong.but(
             augmentation=replace(augmentation, contrast=(1.0, 1.0), offset_hu=0.0, noise_hu=0.0, blur=0.0)
         ),
@@ -52,6 +64,9 @@ def rows() -> dict[str, Recipe]:
         "BCE alone": strong.but(loss="bce"),
         "HU / 3071, no window": strong.but(unet=replace(unet, window_hu=None)),
         "instance normalisation": strong.but(unet=replace(unet, norm="instance")),
+        "half of the windows anywhere": strong.but(augmentation=replace(augmentation, focus=0.5)),
+        "four in five with tumour": strong.but(tumour_share=0.8),
+        "both": strong.but(augmentation=replace(augmentation, focus=0.5), tumour_share=0.8),
         "slices drawn alike": strong.but(draw_by="slice"),
         "as many as there are": replace(strong, tumour_share=0.0),
         "each pixel for itself": strong.but(unet=replace(unet, patch=1, widths=(32, 64, 128, 192, 192))),
@@ -86,18 +101,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("processed", "splits", "out"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--rows", nargs="+", default=list(rows()))
+    parser.add_argument("--base", type=json.loads, default={}, help="settings, as JSON, in place of strong's own")
+    parser.add_argument("--rows", nargs="+")
     parser.add_argument("--folds", default="0,1")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--minutes", type=float, help="of training for each job, in place of a number of epochs")
     parser.add_argument("--side-by-side", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0, help="of each job; 0 leaves it to torch")
     args = parser.parse_args()
-    unknown = sorted(set(args.rows) - set(rows()))
+    known = list(rows(args.base))
+    args.rows = args.rows or known
+    unknown = sorted(set(args.rows) - set(known))
     if unknown:
-        parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(rows())}")
+        parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(known)}")
     folds, seeds = ([int(number) for number in text.split(",")] for text in (args.folds, args.seeds))
     jobs = [Job(row, fold, seed, args.epochs) for seed in seeds for row in args.rows for fold in folds]
     run_all([job for job in jobs if not record_file(args.out, job).exists()], args)
@@ -153,12 +172,12 @@ def run(job: Job, args: argparse.Namespace) -> None:
     started = time.monotonic()
     import torch
 
-    from lungseg.config import to_dict
     from lungseg.train import train
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = rows()[job.row].but(seed=job.seed, epochs=job.epochs)
+    recipe = rows(args.base)[job.row].but(seed=job.seed, epochs=job.epochs)
+    recipe = recipe.but(epochs=max(1, round(recipe.epochs * LENGTHS.get(job.row, 1.0))))
     folder = job.file(args.out, "run")
     train(
         args.processed,
@@ -167,6 +186,7 @@ def run(job: Job, args: argparse.Namespace) -> None:
         fold=job.fold,
         splits=args.splits,
         device=args.device,
+        max_minutes=args.minutes,
         resume=(folder / "config.json").exists(),
     )
     trained = time.monotonic() - started
@@ -205,7 +225,8 @@ def scored(
         probability = np.stack(list(segmenter.probabilities(images)))
         cases.append(score.CaseCounts(case, *score.counts(truth, probability > 0.5), len(slices)))
         found[case] = [score.counts(truth, probability > threshold) for threshold in THRESHOLDS]
-        kept[case] = np.rint(probability * 255.0).astype(np.uint8)
+        levels = np.rint(probability * 255.0).astype(np.uint8)
+        kept[case] = np.where(levels < 255 * THRESHOLDS[0], 0, levels)  # what no threshold keeps only takes room
     return cases, kept, found
 
 

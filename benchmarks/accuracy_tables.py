@@ -5,8 +5,9 @@
     python benchmarks/accuracy_tables.py write
 
 `collect` reads ``FOLDER/SYSTEM/fold*.json``, writes `benchmarks/results/accuracy_gpu.json` and the tables of
-docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and the last
-table, where the reference is called `base`; `write` writes only the tables again.  What is compared is compared on the
+docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and their
+table, where the reference is called `base`; `write` writes only the tables again, also of studies that are kept
+(``KEPT``).  What is compared is compared on the
 patients that both have, so on the same folds.
 """
 
@@ -32,6 +33,8 @@ from lungseg.statistics import bootstrap_interval
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "accuracy_gpu.json"
 INGREDIENTS = HERE / "results" / "ablation.json"
+# Studies of ingredients by the name of their table; the first is the one that `ablation` writes.
+KEPT = {"accuracy_ablation": INGREDIENTS, "accuracy_ablation_24_epochs": HERE / "results" / "ablation_24_epochs.json"}
 PAGE = HERE.parent / "docs" / "accuracy.md"
 # Rows that the table has in any case, in this order; others follow by name.
 EXPECTED = ("recipe", "classic", "nnunet_5epochs", "nnunet_5epochs_unmirrored", "strong")
@@ -127,12 +130,12 @@ def collect(folders: Sequence[Path], reference: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tables(values: Mapping[str, Any], ingredients: Mapping[str, Any] | None = None) -> dict[str, str]:
+def tables(values: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, str]:
     """The marked tables of docs/accuracy.md by name; rows without a measurement say so.
 
     Args:
         values: of :func:`collect`, of whole systems.
-        ingredients: the same of the rows of ablation.py.
+        studies: the same of the rows of ablation.py, by the name of the table (:data:`KEPT`).
     """
     found: Mapping[str, Any] = values.get("systems", {})
     main = [*EXPECTED, *sorted(name for name in found if name not in EXPECTED)]
@@ -144,18 +147,20 @@ def tables(values: Mapping[str, Any], ingredients: Mapping[str, Any] | None = No
         "accuracy_systems": _system_rows(main, found) + source,
         "accuracy_differences": _difference_rows(
             [name for name in main if name != reference], apart, f"`{reference}` minus") + source,
-        "accuracy_ablation": _ingredient_rows(ingredients or {}) + _source(ingredients or {}),
+        **{name: _ingredient_rows(found) + _source(found) for name, found in (studies or {}).items()},
     }  # fmt: skip
 
 
 def write() -> None:
     """Put the tables between their markers in docs/accuracy.md."""
-    values, ingredients = (
-        json.loads(path.read_text("utf-8")) if path.is_file() else {} for path in (RESULT, INGREDIENTS)
-    )
-    for name, content in tables(values, ingredients).items():
+    values, *studies = (_read(path) for path in (RESULT, *KEPT.values()))
+    for name, content in tables(values, dict(zip(KEPT, studies, strict=True))).items():
         write_between(PAGE, name, content)
     print(f"wrote docs/{PAGE.name}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def _system_rows(names: Sequence[str], found: Mapping[str, Any]) -> str:

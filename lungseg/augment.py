@@ -88,10 +88,11 @@ class Windowed:
     Args:
         engine: makes whole slices; None leaves them as they are.
         side: of the window, pixels.
+        focus: chance that the window of a slice with tumour is placed on it.
     """
 
-    def __init__(self, engine: Augment | None, side: int) -> None:
-        self.engine, self.side = engine, side
+    def __init__(self, engine: Augment | None, side: int, focus: float = 1.0) -> None:
+        self.engine, self.side, self.focus = engine, side, focus
         self.on_device = engine is None or engine.on_device
 
     def __call__(self, image: Tensor, mask: Tensor, generator: SampleRandom) -> tuple[Tensor, Tensor]:
@@ -100,13 +101,13 @@ class Windowed:
         size = mask.shape[-1]
         if self.side >= size:
             return image, mask
-        starts = window_starts(mask, generator, size, self.side)
+        starts = window_starts(mask, generator, size, self.side, self.focus)
         return cut(image[:, 0], starts, self.side)[:, None], cut(mask[:, 0], starts, self.side)[:, None]
 
 
 def windowed(engine: Augment | None, config: AugmentConfig) -> Augment | None:
     """The engine with the config's window, for engines that make whole slices."""
-    return Windowed(engine, config.window) if config.window else engine
+    return Windowed(engine, config.window, config.focus) if config.window else engine
 
 
 def augment_named(name: str, config: AugmentConfig | None = None, *, compiled: bool = False) -> Augment | None:
@@ -171,6 +172,7 @@ def checked(config: AugmentConfig) -> AugmentConfig:
         "elastic_smoothness": (config.elastic_smoothness, smoothness_min, 128.0),
         "mirror": ((0.0, config.mirror), 0.0, 1.0),
         "window": ((0, config.window), 0, 1 << 16),
+        "focus": ((0.0, config.focus), 0.0, 1.0),
         "contrast": (config.contrast, 0.1, 10.0),
         "offset_hu": ((0.0, config.offset_hu), 0.0, 1000.0),
         "noise_hu": ((0.0, config.noise_hu), 0.0, 1000.0),

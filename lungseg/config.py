@@ -45,6 +45,7 @@ class AugmentConfig:
         mirror: chance that left and right are exchanged first; 0 in the published recipe.
         window: side of the square part of the slice that a training step sees, pixels (see :mod:`lungseg.window`); 0,
             as in the published recipe, is the whole slice.
+        focus: chance that the window of a slice with tumour is placed on the tumour, and not anywhere.
         contrast: smallest and largest factor on the distance of each pixel from water (0 HU); both 1 in the published
             recipe, which leaves grey levels alone, as do the zeros below.
         offset_hu: largest shift of all HU either way.
@@ -59,6 +60,7 @@ class AugmentConfig:
     elastic_smoothness: tuple[float, float] = (4.0, 8.0)
     mirror: float = 0.0
     window: int = 0
+    focus: float = 1.0
     contrast: tuple[float, float] = (1.0, 1.0)
     offset_hu: float = 0.0
     noise_hu: float = 0.0

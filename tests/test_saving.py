@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from lungseg import saving
 from lungseg.checkpoint import digest_file, load_checkpoint
 from lungseg.errors import IntegrityError
 from lungseg.saving import EpochCheckpoint, VerifiedIO, run_checkpoints
@@ -49,6 +52,28 @@ def test_best_follows_the_patients_dice_only_where_there_are_any(tmp_path: Path)
         ("last", None),
     ]
     assert run_checkpoints(tmp_path, validated=False)[0].monitor == "epoch"
+
+
+@pytest.mark.parametrize(("stops_at", "expected"), [(12, [1, 6, 11, 12]), (8, [1, 6, 8])])
+def test_writing_takes_a_twentieth_of_the_time_at_most_and_the_end_is_never_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: int, expected: list[int]
+) -> None:
+    clock, written = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(saving.time, "monotonic", lambda: clock.now)
+
+    def write(self: Any, trainer: Any, module: Any) -> None:
+        written.append(trainer.current_epoch + 1)
+        clock.now += 1.0
+
+    monkeypatch.setattr(saving.ModelCheckpoint, "on_train_epoch_end", write)
+    best, last = run_checkpoints(tmp_path, validated=True)
+    for epoch in range(stops_at):
+        clock.now += 4.0
+        trainer: Any = SimpleNamespace(current_epoch=epoch, max_epochs=12, should_stop=epoch + 1 == stops_at)
+        last.on_train_epoch_end(trainer, trainer)
+    assert written == expected
+    assert last.spared and not best.spared  # the best epoch is never left out, where patients tell it
+    assert all(checkpoint.spared for checkpoint in run_checkpoints(tmp_path, validated=False))
 
 
 def test_what_the_plugin_writes_the_package_reads(tmp_path: Path) -> None:
