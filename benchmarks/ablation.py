@@ -8,7 +8,9 @@ so that how busy the machine is changes the time and not the result, and the fol
 last weights: no held-out patient chooses anything.  A row of ``LENGTHS`` is the recipe itself, trained for another
 number of epochs: how Dice grows with time.  With ``--minutes`` every row has the same time in place of the same epochs,
 and what counts is how much it learns of it; all of them have to run in the same company.  ``--base`` changes the
-recipe that all rows start from.  ``OUT/<row>/fold<k>.json`` holds the counts of each patient (accuracy_score.py), ``OUT/runs`` the runs with the
+recipe that all rows start from.
+
+``OUT/<row>/fold<k>.json`` holds the counts of each patient (accuracy_score.py), ``OUT/runs`` the runs with the
 probabilities in 255ths.  Run again it goes on: what is there is not done again.  ``--seconds`` ends it: no job is
 started later, and what still runs then is stopped, to go on from its last epoch.
 """
