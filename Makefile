@@ -10,7 +10,7 @@ help:
 	@echo "make demo       the whole pipeline on the embedded sample, into demo/"
 	@echo "make test       all tests"
 	@echo "make lint       ruff and mypy"
-	@echo "make test-stream  shards and streaming, in an environment with LitData; make bench-shards measures them"
+	@echo "make test-stream  shards, and S3 over HTTPS, in an environment with LitData; make bench-shards measures shards"
 	@echo "make notebooks  run the notebooks on the sample and store their outputs"
 	@echo "make images     make every picture and animation of images/ again"
 	@echo "make stress     faults in great numbers, an hour; [FIGURES='races bombs'] only these"
@@ -121,7 +121,7 @@ test-extras: setup
 	$(EXTRAS)/bin/python -m pytest -q --override-ini addopts=-ra tests/extras
 
 # LitData asks for torchvision, whose packages fit only some builds of torch and which it needs for videos alone, and for
-# an older dateutil: an environment of its own, without torchvision.
+# an older dateutil: an environment of its own, without torchvision.  S3's client and a server for it are tried there too.
 STREAM := .venv-stream
 test-stream bench-shards: $(STREAM)/.ready
 $(STREAM)/.ready: requirements.txt benchmarks/stream.txt
@@ -133,7 +133,7 @@ $(STREAM)/.ready: requirements.txt benchmarks/stream.txt
 
 .PHONY: test-stream bench-shards
 test-stream:
-	$(STREAM)/bin/python -m pytest -q --override-ini addopts=-ra tests/extras/test_streaming.py
+	$(STREAM)/bin/python -m pytest -q --override-ini addopts=-ra tests/extras/test_streaming.py tests/extras/test_object_store.py
 
 # Empties the system's cache of files, so it needs root and a machine that nobody else measures on (Linux).
 bench-shards:

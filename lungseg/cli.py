@@ -22,6 +22,7 @@ from . import __version__
 from .config import RECIPES
 from .errors import NOTICE, LungsegError, MachineError, UsageError, printable
 from .files import machine_error
+from .place import is_store_error, store_error
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -72,6 +73,8 @@ def _explained(error: BaseException, command: str) -> tuple[str, int]:
         return "there is not enough memory. Use fewer --workers or a smaller batch.", MachineError.exit_code
     if isinstance(error, OSError):
         error = machine_error(error, error.filename or "")
+    elif is_store_error(error):
+        error = store_error(error)
     if isinstance(error, LungsegError):
         return str(error.problem), error.exit_code
     text = printable(f"{type(error).__name__}: {error}")

@@ -23,6 +23,7 @@ from .executor import cores, run_cases
 from .files import folder_lock
 from .leakage import check_unseen
 from .manifest import Manifest
+from .place import local
 from .run_folder import CONFIG, SPLITS
 from .splits import Fold, Split, make_split
 from .train import train
@@ -89,7 +90,7 @@ def crossval(
         TrainingError: the training of every fold diverged.
         IntegrityError, MachineError: as ``train``.
     """
-    processed, run = Path(processed), Path(run)
+    processed, run = local(processed), local(run)
     refuse_inside(run, processed)
     check_limits(max_minutes, limit_batches, workers)
     devices = devices_named(device)

@@ -15,6 +15,7 @@ from .errors import IntegrityError, Problem, UsageError, printable
 from .fetch import PATIENCE, Patience, fetch, note_of, part_of, size_of, was_fetched
 from .files import folder_lock, machine_error, require_free_space
 from .kaggle_client import fetch_kaggle
+from .place import local
 from .progress import byte_bar
 from .web import check_address
 
@@ -88,7 +89,7 @@ def download(
         MachineError: network, disk or lock.
         UsageError: a source or digest that can not be meant, or a tree of another archive is in the way.
     """
-    out, source = Path(out), str(source)
+    out, source = local(out), str(source)
     if "://" in source:
         check_address(source)
     facts = _facts(source, sha256, expected)

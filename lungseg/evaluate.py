@@ -27,6 +27,7 @@ from .leakage import check_unseen
 from .manifest import Manifest
 from .other_scores import read_scores
 from .patient_summary import over_patients
+from .place import local
 from .progress import progress
 from .report.evaluation_page import PAGE, write_report
 from .report.from_evaluation import evaluation_report
@@ -79,7 +80,7 @@ def evaluate(
             scan is among those that were trained on.
         IntegrityError: the checkpoint or a slice is refused.
     """
-    run = Path(run)
+    run = local(run)
     check_threshold(threshold)
     other = None if compare is None else read_scores(compare)
     if is_crossval(run):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from .errors import DataError, LungsegError, MachineError, Problem
+from .place import is_store_error, store_error
 
 if TYPE_CHECKING:  # a run in one process needs none of them, and they take a fifth of its start-up time
     from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -207,6 +208,11 @@ def _attempt(function: Callable[[T], R], case: str, task: T) -> Outcome[R]:
     except MemoryError:
         problem = Problem("memory", "there is not enough memory", case=case, mend="Use fewer --workers.")
         return Outcome(case, error=MachineError(problem))
+    except Exception as error:
+        if is_store_error(error):
+            failed = store_error(error)
+            return Outcome(case, error=type(failed)(failed.problem.at(case=case)))
+        raise
 
 
 def _alone(function: Callable[[T], R], case: str, task: T) -> Outcome[R]:

@@ -30,6 +30,7 @@ from .files import (
     require_free_space,
     write_json,
 )
+from .place import local
 from .unet import UNet
 
 STAGE = "export"
@@ -76,7 +77,7 @@ def export(run: str | Path, out: str | Path, *, checkpoint: str = "best") -> Exp
         IntegrityError: the checkpoint is refused.
         MachineError: the disk is full or can not be written.
     """
-    run, out = Path(run), Path(out)
+    run, out = local(run), local(out)
     if out.suffix != SUFFIX or out.is_dir():
         raise UsageError.of(
             "bad-suffix", "is no name for weights", expected=f"a file that ends in {SUFFIX}", file=out, stage=STAGE

@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from .errors import UsageError
+from .errors import LungsegError, MachineError, UsageError
 
 # Two letters or more, so that no drive of Windows is taken for one.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 _AT_ONCE = 64  # requests: 8 MB of slices in memory
+# Whose errors are of a store's client, which are not all OSErrors.
+_CLIENTS = {"aiobotocore", "aiohttp", "adlfs", "azure", "botocore", "gcsfs", "google", "s3fs"}
 
 
 def place(name: str | Path) -> Path:
@@ -28,7 +30,8 @@ def place(name: str | Path) -> Path:
         A ``Path``, or for an address a path of universal_pathlib, which is used in the same way.
 
     Raises:
-        UsageError: what reads such addresses is not installed.
+        UsageError: what reads such addresses is not installed, or there is no such bucket.
+        MachineError: the store does not answer, or lets nobody in with these keys.
     """
     if not isinstance(name, str):
         return name
@@ -40,14 +43,59 @@ def place(name: str | Path) -> Path:
         mend = "Install it: pip install lungseg[cluster]"
         raise UsageError.of("no-upath", "addresses can not be read here", file=name, mend=mend) from cause
     try:
-        path = UPath(name)
+        # A list of names that is kept would be old as soon as a worker has written.
+        path = UPath(name, use_listings_cache=False)
         _ = path.fs  # loads the store's own client
     except (ImportError, ValueError) as cause:
         mend = "Install the store's client: s3fs for s3://, gcsfs for gs://, adlfs for az://."
         raise UsageError.of(
             "no-store", "no such store can be read here", found=str(cause), file=name, mend=mend
         ) from cause
-    return cast(Path, Path(path) if isinstance(path, os.PathLike) else path)
+    if isinstance(path, os.PathLike):
+        return Path(path)
+    _ask(path, name)
+    return cast(Path, path)
+
+
+def _ask(path: Any, name: str) -> None:
+    """The first request: does the store answer, and is the bucket there; what is in it is for others to judge."""
+    try:
+        try:
+            path.fs.info(path.path)
+        except FileNotFoundError:
+            if path.protocol not in ("http", "https"):
+                path.fs.info(path.drive)
+    except FileNotFoundError as cause:
+        mend = "Check the address, or make the bucket."
+        raise UsageError.of("no-bucket", "there is no such bucket", file=name, mend=mend) from cause
+    except Exception as cause:  # of many kinds, by store
+        raise store_error(cause, name) from cause
+
+
+def store_error(error: BaseException, name: str | Path = "") -> LungsegError:
+    """The package's own error for one of a store's client."""
+    found = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    mend = "Check the address, the network, and the keys that the store's client finds (docs/clusters.md)."
+    return MachineError.of(
+        "no-store-answer", "the store refuses, or can not be reached", found=found, file=name, mend=mend
+    )
+
+
+def is_store_error(error: BaseException) -> bool:
+    """Whether an error is of a store's client, such as that it finds no keys."""
+    return type(error).__module__.partition(".")[0] in _CLIENTS
+
+
+def local(name: str | Path) -> Path:
+    """The path of a name that has to be of this machine.
+
+    Raises:
+        UsageError: it is an address of an object store.
+    """
+    if is_remote(name):
+        mend = "Name a folder of a file system (docs/clusters.md says which may be addresses)."
+        raise UsageError.of("address", "is an address of a store, which this can not be", file=name, mend=mend)
+    return Path(name)
 
 
 def is_remote(path: str | Path) -> bool:
@@ -78,3 +126,13 @@ def put_files(folder: Path, files: Mapping[str, Path]) -> None:
     for start in range(0, len(names), _AT_ONCE):
         batch = names[start : start + _AT_ONCE]
         remote.fs.pipe({(remote / name).path: files[name].read_bytes() for name in batch})
+
+
+def put_file(path: Path, source: Path) -> None:
+    """Write a large object from a file; it appears whole.
+
+    Raises:
+        OSError: the store does not take it.
+    """
+    remote: Any = path
+    remote.fs.put_file(str(source), remote.path)

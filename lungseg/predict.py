@@ -19,7 +19,7 @@ from .geometry import SliceGrid, from_las, to_las
 from .inference import MaskVolume, Segmenter
 from .nifti import case_name, is_nifti, read_label, read_scan, write_mask
 from .pairs import hu_warnings
-from .place import place
+from .place import local, place
 from .postprocess import PostProcessing, calibrated, drop_small
 from .prediction_record import Predicted, Prediction, already_there, record_start, sealed, tumour_entry
 from .progress import progress
@@ -101,7 +101,7 @@ def predict(
     asked = {name: float(value) for name, value in given.items() if value is not None}
     PostProcessing(**asked)  # refused before anything is read
     here = device if cluster is None else "cpu"  # this machine then only looks whether it is a network
-    segmenter, settings = load_segmenter(run, checkpoint=checkpoint, device=here, batch_size=batch_size)
+    segmenter, settings = load_segmenter(local(run), checkpoint=checkpoint, device=here, batch_size=batch_size)
     settings = replace(settings, **asked)
     if skip_slices is not None:
         segmenter = replace(segmenter, config=replace(segmenter.config, skip_slices=check_skip(str(skip_slices))))

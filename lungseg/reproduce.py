@@ -20,6 +20,7 @@ from .errors import NOTICE, DataError, Problem
 from .evaluation import Evaluation
 from .files import folder_lock, require_free_space, write_json
 from .manifest import Manifest
+from .place import local
 from .predict import predict
 from .preprocess import preprocess
 from .preprocess import summary as sliced
@@ -87,7 +88,7 @@ def reproduce(
         TrainingError: the training of every fold diverged.
         MachineError: network, disk, memory, device or a lock.
     """
-    out, started = Path(out), time.monotonic()
+    out, started = local(out), time.monotonic()
     options: dict[str, Any] = {"max_minutes": max_minutes, "folds": folds, "splits": splits, "device": device}
     cut: dict[str, Any] = {"skip_slices": skip_slices, "size": size, "workers": workers}
     plan = plan_reproduction(out, source=source, recipe=recipe, epochs=epochs, **options, **cut, **plan_options)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from .errors import UsageError
 from .executor import run_cases
 from .files import atomic_write, clear_temporary, folder_lock, make_folder, require_free_space, write_json
+from .place import local
 from .progress import progress
 from .sample_anatomy import Anatomy, make_anatomy
 from .sample_lesions import Lesion, draw_tumour
@@ -145,7 +146,7 @@ def write_sample(
     if cases < 1 or test_cases < 0:
         raise UsageError.of("bad-count", "a sample needs at least one labelled case", found=f"{cases} and {test_cases}")
     _check(shape, seed, 0)
-    out = Path(out)
+    out = local(out)
     total = cases + test_cases
     with folder_lock(out, stage="sample"):
         require_free_space(out, int(1.6 * total * np.prod(shape)), stage="sample")

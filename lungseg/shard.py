@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .case_record import image_name, mask_name
 from .errors import DataError, UsageError
-from .files import TEMPORARY_PREFIX, atomic_write, check_digest, folder_lock, read_json, require_free_space, write_json
+from .files import (
+    TEMPORARY_PREFIX,
+    atomic_write,
+    check_digest,
+    folder_lock,
+    machine_error,
+    read_json,
+    require_free_space,
+    write_json,
+)
 from .manifest import MANIFEST, Manifest
+from .place import is_remote, place, put_file
 from .progress import progress
 from .shards import FORMAT, INDEX, SHARDS, STREAMS, Shards, numbered, pack, refuse_other
 from .stream_extra import require_litdata
@@ -45,14 +56,14 @@ class Sharded:
 
 
 def shard(processed: str | Path, out: str | Path) -> Sharded:
-    """Pack the labelled slices of a preprocessed folder.
+    """Pack the labelled slices of a preprocessed folder, from and to a disk or an object store.
 
     A file holds slices of one case only, so that each fold is a choice of files.  Each stream appears at once, and
     ``shards.json`` last; run again, a finished folder is left alone, an unfinished one is made anew.
 
     Args:
         processed: folder that ``preprocess`` wrote.
-        out: folder of the shards; made here.  Copy it as it is to where it is to be streamed from.
+        out: folder of the shards; made here, first on this machine where it is an address.
 
     Raises:
         UsageError: LitData is not installed (``pip install lungseg[stream]``); ``out`` lies within ``processed`` or
@@ -60,7 +71,7 @@ def shard(processed: str | Path, out: str | Path) -> Sharded:
         DataError, IntegrityError: the preprocessed folder is unfinished or damaged.
         MachineError: the disk is full; another process writes there.
     """
-    processed, out = Path(processed), Path(out)
+    processed, out = place(processed), place(out)
     require_litdata()
     if processed.resolve() in (out.resolve(), *out.resolve().parents):
         mend = "Name a folder outside of it: a stage never changes its input."
@@ -72,15 +83,33 @@ def shard(processed: str | Path, out: str | Path) -> Sharded:
     with folder_lock(out, stage=STAGE):
         if (out / SHARDS).exists():
             refuse_other(out, manifest)
-            return _told(Shards.read(out, str(out)), out)
-        require_free_space(out, len(slices) * manifest.config.size**2 * 3, stage=STAGE)
-        streams: dict[str, Any] = {}
-        for stream in STREAMS:
-            wanted = [(number, case, z) for number, case, z, shows in slices if shows == (stream == "tumour")]
-            streams[stream] = _write(manifest, wanted, out, stream)
-        atomic_write(out / MANIFEST, (processed / MANIFEST).read_bytes(), durable=True)
-        write_json(out / SHARDS, {"format": FORMAT, "streams": streams})
+        elif is_remote(out):
+            with tempfile.TemporaryDirectory(prefix="lungseg-shards-") as folder:
+                _pack(manifest, slices, Path(folder))
+                _put_in_store(Path(folder), out)
+        else:
+            _pack(manifest, slices, out)
         return _told(Shards.read(out, str(out)), out)
+
+
+def _pack(manifest: Manifest, slices: list[tuple[int, str, int, bool]], out: Path) -> None:
+    """Write both streams and the records, ``shards.json`` last."""
+    require_free_space(out, len(slices) * manifest.config.size**2 * 3, stage=STAGE)
+    streams: dict[str, Any] = {}
+    for stream in STREAMS:
+        wanted = [(number, case, z) for number, case, z, shows in slices if shows == (stream == "tumour")]
+        streams[stream] = _write(manifest, wanted, out, stream)
+    atomic_write(out / MANIFEST, (manifest.root / MANIFEST).read_bytes(), durable=True)
+    write_json(out / SHARDS, {"format": FORMAT, "streams": streams})
+
+
+def _put_in_store(folder: Path, out: Path) -> None:
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    try:
+        for name in progress(sorted(names, key=lambda name: (name == SHARDS, name)), what="put", unit="file"):
+            put_file(out / name, folder / name)
+    except OSError as error:
+        raise machine_error(error, out) from error
 
 
 def _write(manifest: Manifest, slices: list[tuple[int, str, int]], out: Path, stream: str) -> dict[str, Any]:
@@ -95,10 +124,10 @@ def _write(manifest: Manifest, slices: list[tuple[int, str, int]], out: Path, st
     bar = iter(progress(slices, what=f"pack {stream}", unit="slice"))
     for case in dict.fromkeys(case for _, case, _ in slices):
         writer = BinaryWriter(str(folder), chunk_bytes=SHARD_BYTES, chunk_index=len(chunks))
-        for place in range(sum(1 for _, of, _ in slices if of == case)):
+        for sample in range(sum(1 for _, of, _ in slices if of == case)):
             number, _, z = next(bar)
             image, mask = (_file(manifest, case, name(z)) for name in (image_name, mask_name))
-            writer[place] = pack(number, image, mask)
+            writer[sample] = pack(number, image, mask)
         writer.done()
         own = folder / f"0.{INDEX}"  # what LitData's own jobs would merge at their end
         index = read_json(own)

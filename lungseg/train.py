@@ -25,6 +25,7 @@ from .leakage import check_other_files
 from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory, fits_on_device
 from .manifest import Manifest
 from .parallel import check_place, check_shares, own_device
+from .place import local
 from .placement import Place, find_place
 from .ranks import own_share
 from .run_folder import RunResult
@@ -114,7 +115,7 @@ def train(
             which is named.
     """
     settings = dict(locals())
-    run = Path(run)
+    run = local(run)
     place = find_place(settings.pop("devices"), settings.pop("nodes"))
     if not is_address(processed):
         refuse_inside(run, Path(processed))

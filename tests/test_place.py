@@ -10,11 +10,12 @@ import fsspec
 import pytest
 
 from lungseg.cli import main
-from lungseg.errors import DataError, UsageError
+from lungseg.errors import DataError, MachineError, UsageError
+from lungseg.executor import run_cases
 from lungseg.files import atomic_path, read_json, write_json
 from lungseg.manifest import Manifest
 from lungseg.nifti import read_scan
-from lungseg.place import is_remote, place
+from lungseg.place import is_remote, local, place
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess
 from lungseg.score import score
@@ -132,7 +133,7 @@ def test_a_case_that_fails_later_is_taken_out_of_the_store(store: str, root: Pat
 
 
 def test_a_kill_between_two_objects_leaves_no_record(store: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    system, count = fsspec.filesystem("memory"), 0
+    system, count = place(store).fs, 0  # type: ignore[attr-defined]
     put = system.pipe_file
 
     def put_some(path: str, value: bytes, **options: object) -> None:
@@ -161,3 +162,33 @@ def test_predict_from_store_to_store_writes_the_same_objects(store: str, root: P
     before = objects(f"{store}/masks")
     assert main(["predict", str(run), f"{store}/scans/imagesTr/lung_001.nii.gz", f"{store}/one.nii.gz", *words]) == 0
     assert objects(store)["one.nii.gz"] == before["lung_001.nii.gz"]
+
+
+def test_a_stores_own_errors_are_of_the_machine_and_fail_a_case_alone() -> None:
+    gone = type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"})
+
+    def work(name: str) -> str:
+        if name == "b":
+            raise gone("Could not connect")
+        return name
+
+    done = {outcome.case: outcome for outcome in run_cases(work, {"a": "a", "b": "b"}, workers=1)}
+    assert done["a"].result == "a"
+    error = done["b"].error
+    assert type(error) is MachineError and "Could not connect" in str(error) and error.problem.case == "b"
+
+
+def test_a_store_that_does_not_answer_is_named_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, path: str, **_: object) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "info", refuse)
+    with pytest.raises(MachineError, match=r"memory://bucket/a: the store refuses.*Access Denied"):
+        place("memory://bucket/a")
+
+
+def test_what_has_to_be_of_this_machine_is_no_address(tmp_path: Path) -> None:
+    assert local(str(tmp_path)) == local(tmp_path) == tmp_path
+    for name in ("s3://bucket/run", place("memory://bucket/run")):
+        with pytest.raises(UsageError, match="which this can not be"):
+            local(name)

@@ -13,6 +13,7 @@ from lungseg.files import atomic_write, make_folder
 from lungseg.geometry import to_las
 from lungseg.nifti import Scan, read_label, read_scan
 from lungseg.pairs import check_pair, hu_warnings
+from lungseg.place import local
 from lungseg.progress import progress
 
 from .encoding import check_suffix, encode_animation, frame_ms
@@ -73,7 +74,7 @@ def animate(
         UsageError: an option is out of range, or the file can not be made small enough.
         MachineError: the disk is full or ``out`` can not be written.
     """
-    out = Path(out)
+    out = local(out)
     try:
         # What needs no scan is asked before one is read.
         check_suffix(out)
