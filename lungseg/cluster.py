@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .dask_client import connected, count_workers
 from .errors import UsageError
+from .place import is_remote
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -16,7 +18,9 @@ GPU = {"GPU": 1.0}  # what a worker with a GPU is started with: dask worker --re
 
 
 @contextlib.contextmanager
-def cluster_executor(address: str | None, *, device: str | None = None) -> Iterator[Executor | None]:
+def cluster_executor(
+    address: str | None, *, device: str | None = None, names: Sequence[str | Path] = ()
+) -> Iterator[Executor | None]:
     """The workers of a Dask scheduler, for ``run_cases(executor=...)``; None without an address, for this machine.
 
     Args:
@@ -24,6 +28,7 @@ def cluster_executor(address: str | None, *, device: str | None = None) -> Itera
             configuration.
         device: where a network is to run: a GPU is then asked for with ``cuda``, and with ``auto`` where a worker has
             one.  None for work without a network.
+        names: folders and files that the workers are to find; relative ones they look for where this process would.
 
     Raises:
         UsageError: Dask is not installed, the address can not be meant, or there is no GPU among the workers.
@@ -34,7 +39,8 @@ def cluster_executor(address: str | None, *, device: str | None = None) -> Itera
         return
     from .dask_executor import DaskExecutor
 
-    executor = DaskExecutor(address, _resources(address, device))
+    relative = any(not is_remote(name) and not Path(name).is_absolute() for name in names)
+    executor = DaskExecutor(address, _resources(address, device), folder=str(Path.cwd()) if relative else None)
     try:
         yield executor
     finally:

@@ -134,7 +134,7 @@ def score_folds(
     folds = [checked_fold(run, number, planned[number], manifest) for number in numbers]
     with folder_lock(run / FOLDER, stage=STAGE):
         kept = OutOfFold(manifest, device, batch_size)
-        with cluster_executor(cluster, device=device) as executor:
+        with cluster_executor(cluster, device=device, names=(run,)) as executor:
             done = _patients(folds, kept, run / FOLDER if report else None, executor)
         patients, problems = list(done.results.values()), done.problems
         if not patients:

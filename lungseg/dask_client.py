@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import MachineError, Problem, UsageError
+from .errors import LungsegError, MachineError, Problem, UsageError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,25 +35,15 @@ def connected(address: str) -> Iterator[Client]:
         MachineError: the scheduler does not answer.
     """
     try:
-        from distributed import Client
+        import distributed  # noqa: F401
     except ImportError as cause:
         raise UsageError.of(
             "no-dask", "Dask is not installed", mend="Install it: pip install lungseg[cluster]", expected="distributed"
         ) from cause
     for name in ("distributed.client", "distributed.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is said once, in this package's words
-    try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False, name="lungseg")
-    except OSError as cause:
-        raise unreachable(address) from cause
-    except (ValueError, TypeError) as cause:
-        raise UsageError.of(
-            "bad-address",
-            "is no address of a scheduler",
-            expected="such as tcp://host:8786",
-            found=str(cause),
-            file=address,
-        ) from cause
+    _check_address(address)
+    client = _client(address)
     try:
         try:
             client.run_on_scheduler(_blame_at_once)
@@ -63,6 +55,51 @@ def connected(address: str) -> Iterator[Client]:
     finally:
         with contextlib.suppress(Exception):  # a scheduler that is gone can not be taken leave of
             client.close(timeout=2)
+
+
+def _check_address(address: str) -> None:
+    """Refuse what can be no address: a client that Dask begins and can not make would be waited for at the end."""
+    from distributed import Security
+    from distributed.comm import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    try:
+        scheme, place = parse_address(address, strict=True)
+        get_backend(scheme)
+        parse_host_port(place)
+    except ValueError as cause:
+        raise _bad_address(address, str(cause)) from cause
+    if scheme == "tls" and Security().get_connection_args("client").get("ssl_context") is None:
+        raise _bad_address(address, "no certificates in Dask's configuration (distributed.comm.tls)")
+
+
+def _bad_address(address: str, found: str) -> LungsegError:
+    what, expected = "is no address of a scheduler", "such as tcp://host:8786"
+    return UsageError.of("bad-address", what, expected=expected, found=found, file=address)
+
+
+def _client(address: str) -> Client:
+    """A client, made in a thread of its own: of what answers, but is no scheduler, Dask waits for more without end."""
+    from distributed import Client
+
+    made: queue.SimpleQueue[Client | Exception] = queue.SimpleQueue()
+
+    def make() -> None:
+        try:
+            made.put(Client(address, timeout=CONNECT_S, set_as_default=False, name="lungseg"))
+        except Exception as error:  # is raised where it is waited for
+            made.put(error)
+
+    threading.Thread(target=make, name="lungseg-connect", daemon=True).start()
+    try:
+        client = made.get(timeout=2 * CONNECT_S)
+    except queue.Empty as cause:
+        raise unreachable(address) from cause
+    if isinstance(client, OSError):
+        raise unreachable(address) from client
+    if isinstance(client, Exception):
+        raise client
+    return client
 
 
 def count_workers(client: Client, resources: Mapping[str, float]) -> int:

@@ -9,6 +9,7 @@ gone, its cases are handed over again once it is back.
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 import threading
@@ -16,13 +17,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .dask_client import Lost, connected, count_workers, explained, unreachable
 from .errors import LungsegError, MachineError
-from .executor import WorkerDied
+from .executor import Outcome, WorkerDied
 from .memory import bound_memory
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from distributed import Future as DaskFuture
 
 PATIENCE_S = 300.0  # for a scheduler that is started again; a job queue may be slow
+_UNSEEN = "a worker does not see it"
+_SHARE = "Let all machines see the data under the same path, or name folders by addresses (docs/clusters.md)."
 LOOK_S, LOOK_PER_WORKER_S = 1.0, 0.02  # between two looks at how many workers there are
 
 
@@ -55,12 +58,19 @@ class DaskExecutor(Executor):
     Args:
         address: of the scheduler.
         resources: what a worker must have been started with, such as :data:`GPU`.
+        folder: that relative paths are below, on the workers too; None where there are none.
         patience_s: how long a scheduler that is gone is waited for.
     """
 
     def __init__(
-        self, address: str, resources: Mapping[str, float] | None = None, *, patience_s: float = PATIENCE_S
+        self,
+        address: str,
+        resources: Mapping[str, float] | None = None,
+        *,
+        folder: str | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        self._folder = folder
         self._address, self._resources, self._patience_s = address, dict(resources or {}), patience_s
         self._waiting: deque[_Job] = deque()
         self._suspects: deque[_Job] = deque()  # a worker died while it had them
@@ -130,7 +140,7 @@ class DaskExecutor(Executor):
                     self._count += 1
                     # The name decides nothing; it must only be new, or Dask would take an old result for the answer.
                     key = f"lungseg-{id(self):x}-{self._count}-{time.time_ns():x}"
-                    call = (_on_worker, __version__, job.function, *job.arguments)
+                    call = (_on_worker, __version__, self._folder, job.function, *job.arguments)
                     future = client.submit(*call, key=key, pure=False, resources=self._resources or None)
                     self._running[key], futures[key] = job, future
                     future.add_done_callback(self._events.put)
@@ -180,8 +190,8 @@ class DaskExecutor(Executor):
             self._said = True
 
 
-def _on_worker(version: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs on a worker: the call, in the memory that the worker was given."""
+def _on_worker(version: str, folder: str | None, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs on a worker: the call, in the memory that the worker was given, and where relative paths are right."""
     if version != __version__:
         raise MachineError.of(
             "other-version",
@@ -193,4 +203,12 @@ def _on_worker(version: str, function: Callable[..., Any], *arguments: Any) -> A
     from distributed import get_worker
 
     bound_memory(get_worker().memory_manager.memory_limit)
-    return function(*arguments)
+    try:
+        os.chdir(folder or os.curdir)
+    except OSError as cause:
+        raise MachineError.of("no-folder-there", _UNSEEN, file=folder, mend=_SHARE) from cause
+    done = function(*arguments)
+    if isinstance(done, Outcome) and done.error is not None and done.error.problem.code == "missing-file":
+        problem = replace(done.error.problem, what=_UNSEEN, mend=_SHARE)
+        return replace(done, error=MachineError(problem, done.error.stage))
+    return done

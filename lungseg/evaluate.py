@@ -105,7 +105,8 @@ def evaluate(
         network = WorkerNetwork.of(segmenter, run, checkpoint=checkpoint, device=device, batch_size=batch_size)
     # Of the slices a worker needs one record; of the scans all, to see that none of them was trained on.
     tasks = {case: (case, manifest.only(case) if tree is None else manifest) for case in split.held_out}
-    with folder_lock(run / FOLDER, stage=STAGE), cluster_executor(cluster, device=device) as executor:
+    there = cluster_executor(cluster, device=device, names=(run, scans or run))
+    with folder_lock(run / FOLDER, stage=STAGE), there as executor:
         pictures = run / FOLDER if report else None
         work = partial(_one_case, network, tree, split, threshold, pictures)
         outcomes = run_cases(work, tasks, workers=1, executor=executor)

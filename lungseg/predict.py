@@ -110,7 +110,7 @@ def predict(
         if cluster is not None:
             there = WorkerNetwork.of(segmenter, run, checkpoint=checkpoint, device=device, batch_size=batch_size)
             job = replace(job, segmenter=there)
-        with cluster_executor(cluster, device=device) as executor:
+        with cluster_executor(cluster, device=device, names=(run, scan, out)) as executor:
             return _folder(read_tree(scan), out, job, executor)
     if cluster is not None:
         mend = "Name a folder of scans, or leave --cluster out."

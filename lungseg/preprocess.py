@@ -117,7 +117,8 @@ def preprocess(
     if out.is_dir() and not (out / LOCK_NAME).exists() and not rebuild:
         refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
     make_folder(out)
-    with folder_lock(out, stage=STAGE), _rooms_cleared(), cluster_executor(cluster) as executor:
+    there = cluster_executor(cluster, names=(tree.root, out))
+    with folder_lock(out, stage=STAGE), _rooms_cleared(), there as executor:
         if not rebuild:
             refuse_others(out, config, tree)
         # A finished slice set takes about 1.5 bytes a pixel more than nothing; packed scans about as much as that.

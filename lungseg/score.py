@@ -85,7 +85,7 @@ def score(
     pairs, problems = _pairs(place(predictions), place(labels))
     code = DataError.exit_code if any(problem.severity == "error" for problem in problems) else 0
     work = partial(_one_case, slice_sets)
-    with cluster_executor(cluster) as executor:
+    with cluster_executor(cluster, names=(predictions, labels)) as executor:
         outcomes = run_cases(work, pairs, workers=workers, executor=executor)
         done = gather(progress(outcomes, what="scoring", total=len(pairs)))
     code = max(code, done.exit_code)

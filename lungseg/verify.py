@@ -79,7 +79,7 @@ def verify(
         check_record(json_file, [root])
     tasks = {case.name: case for case in tree.cases}
     problems = list(tree.problems)
-    with cluster_executor(cluster) as executor:
+    with cluster_executor(cluster, names=(root,)) as executor:
         outcomes = run_cases(_one_case, tasks, workers=workers, executor=executor)
         done = gather(progress(outcomes, what="checking", total=len(tasks)))
     problems += done.problems

@@ -13,12 +13,16 @@ from pathlib import Path
 import pytest
 
 from lungseg.cli import main
+from lungseg.cluster import cluster_executor
 from lungseg.crossval import crossval
+from lungseg.dask_executor import DaskExecutor
 from lungseg.ensemble import load_segmenter
 from lungseg.errors import MachineError, UsageError
 from lungseg.evaluate import evaluate
+from lungseg.executor import run_cases
 from lungseg.files import TEMPORARY_PREFIX
 from lungseg.manifest import Manifest
+from lungseg.nifti import read_scan
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess
 from lungseg.score import score
@@ -80,7 +84,7 @@ def test_what_a_dead_worker_left_half_done_is_gone_when_the_run_ends(
             return super().submit(function, *arguments)
 
     @contextlib.contextmanager
-    def dying(address: str | None) -> Iterator[ThreadPoolExecutor]:
+    def dying(address: str | None, **_: object) -> Iterator[ThreadPoolExecutor]:
         with Dying(1) as executor:
             yield executor
 
@@ -176,3 +180,28 @@ def test_without_dask_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert main(["verify", str(root), "--cluster", "tcp://127.0.0.1:1"]) == 2
     assert "pip install lungseg[cluster]" in capsys.readouterr().err
+
+
+def test_relative_folders_are_found_where_the_command_was_given(
+    cluster: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preprocess(root, tmp_path / "one", size=16, skip_slices=2, workers=1)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(root.parent)
+    out = Path("..") / tmp_path.relative_to(root.parents[1]) / "here/out"
+    done = preprocess(root.name, out, size=16, skip_slices=2, cluster=cluster)
+    assert all(problem.file.startswith(f"{root.name}/") for problem in done.problems)
+    assert tree_bytes(tmp_path / "here/out") == tree_bytes(tmp_path / "one")
+
+
+def test_a_folder_that_workers_do_not_see_is_said(
+    cluster: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster_executor(cluster) as executor:
+        done = list(run_cases(read_scan, {"a": tmp_path / "a.nii.gz"}, executor=executor))
+    assert type(done[0].error) is MachineError and "a worker does not see it" in str(done[0].error)
+    monkeypatch.chdir(tmp_path)
+    executor = DaskExecutor(cluster, folder=str(tmp_path / "gone"))
+    with pytest.raises(MachineError, match=r"gone: a worker does not see it.*same path"):
+        list(run_cases(read_scan, {"a": Path("a.nii.gz")}, executor=executor))
+    executor.shutdown()
