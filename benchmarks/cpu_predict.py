@@ -1,8 +1,8 @@
 """Prediction of a whole scan against the recipe's loop, with the same weights: the loop is re-enacted here.
 
 The weights are those of ``classic`` after some steps on windows of the two scans' own slices with a strong pull towards
-tumour, so that the mask is not empty and its border is where a trained network's is; nothing is said about how good
-they are.
+tumour, its last bias then shifted so that as many pixels are found as are tumour there: the mask is not empty, and its
+border is about where a trained network's is; nothing is said about how good they are.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ THRESHOLD = 0.5
 WINDOW = 96  # pixels of a training step's view, a seventh of the work on whole slices
 
 
-def trained(processed: Path, run: Path, steps: int = 60) -> Path:
+def trained(processed: Path, run: Path, steps: int = 240) -> Path:
     """A run of ``classic`` with weights from ``steps`` steps on windows with tumour, mostly; kept for the next time."""
+    import numpy as np
     import torch
 
     from lungseg.augment import Windowed
@@ -52,6 +53,11 @@ def trained(processed: Path, run: Path, steps: int = 60) -> Path:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    most = np.argsort(-dataset.tumour_pixels)[:16]
+    images, masks = dataset.batch(most.tolist())[:2]
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = torch.cat([net(image[None].contiguous(memory_format=torch.channels_last)) for image in images]).float()
+        net.head.bias -= found.flatten().sort(descending=True).values[int(masks.sum())]
     path.parent.mkdir(parents=True, exist_ok=True)
     config = {"recipe": to_dict(recipe_named("classic")), "data": {"settings": to_dict(manifest.config)}, "fold": 0}
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
@@ -108,6 +114,8 @@ def predict(volumes: Path, processed: Path, work: Path, rounds: int) -> dict[str
             script = [sys.executable, Path(__file__), run, scan, loop]
             found[name].append(command(words if name == "ours" else script))
     masks = [np.asarray(nib.load(path).dataobj) for path in (ours, loop)]
+    if not masks[1].any():
+        raise SystemExit("the loop found nothing: two empty masks are no comparison")
     for path in (ours, ours.with_name("ours.json")):
         path.unlink()
     held = memory_of(words, every_s=0.1)
@@ -117,6 +125,7 @@ def predict(volumes: Path, processed: Path, work: Path, rounds: int) -> dict[str
         "tumour_voxels": int(masks[1].sum()),
         "memory": held.as_dict(),
         "fast_bf16": fast_at_bf16(pick_device("cpu")),
+        "amx": "amx_bf16" in Path("/proc/cpuinfo").read_text().split(),
     }
 
 

@@ -111,7 +111,15 @@ def cpu_table(results: dict[str, Any]) -> str:
     row("`lungseg --help`, CPU time", "under 0.5 s", "start", lambda v: f"{v['help_s']:.2f} s")
     row("a Python that imports lungseg and ends, CPU time", "under 0.2 s", "start", lambda v: f"{v['import_s']:.2f} s")
     picture = ["", f"![CPU seconds against the number of scans]({PLOT.name})"] if "growth" in found else []
-    return "\n".join([*lines, "", _measured(found), *picture]) + "\n"
+    return "\n".join([*lines, "", _measured(found), *_slow_bf16(found), *picture]) + "\n"
+
+
+def _slow_bf16(found: dict[str, Any]) -> list[str]:
+    """Why a prediction can not be four times as fast on a processor without matrix units."""
+    if "predict" not in found or found["predict"]["amx"]:
+        return []
+    why = "twice the rate of float32: the network, nearly all of a prediction, can be about twice as fast and no more"
+    return [f"The processor that predicted has no matrix units (AMX), and its bf16 has {why}."]
 
 
 LOADED = ("monai_cache", "monai_persistent", "torchio", "batchgenerators", "nnunet_loader")
