@@ -85,7 +85,7 @@ def source_table(done: Mapping[str, Any]) -> str:
         return NOT_YET if value is None else form.format(value)
 
     cpu = f"measured {rates['date']} on {rates['machine']['cpu']} (results/rates.json)"
-    on = f"measured on {cluster['machine']['cpu']} (results/cluster.json)" if cluster else NOT_YET
+    spread, cost = (_on(cluster.get("runs", {}).get(name)) for name in ("cases", "overhead"))
     gpu_on = f"measured {gpu['date']} on {gpu['device']} (results/gpu.json)" if scan["gpu_s"] is not None else NOT_YET
     rows = [
         ("slices of a scan", f"{scan['slices']:.0f}, {scan['million_voxels']:.0f} million voxels", "published, a mean"),
@@ -93,13 +93,17 @@ def source_table(done: Mapping[str, Any]) -> str:
         ("core time to slice a scan", f"{scan['core_s']['slice']:.2f} s", cpu),
         ("core time to segment it, network left out", f"{scan['core_s']['segment']:.2f} s", cpu),
         ("GPU time to segment it", said(scan["gpu_s"], "{:.2f} s"), gpu_on),
-        ("spread of equal cases' time (standard deviation by mean)", said(done["spread_of_time"], "{:.1%}"), on),
-        ("command and scheduler, a case", said(dispatch["hand_over_s"], "{:.4f} s"), on),
-        ("from case to case on a worker", said(dispatch["latency_s"], "{:.4f} s"), on),
+        ("spread of equal cases' time (standard deviation by mean)", said(done["spread_of_time"], "{:.1%}"), spread),
+        ("command and scheduler, a case", said(dispatch["hand_over_s"], "{:.4f} s"), cost),
+        ("from case to case on a worker", said(dispatch["latency_s"], "{:.4f} s"), cost),
         ("bytes written for a scan", f"{scan['bytes_written']['slice'] / 1e6:.0f} MB", "worked out: 3 bytes a pixel"),
     ]
     rows += [(why, _plain(value, unit), "assumed") for value, unit, why in ASSUMED.values()]
     return _table(("figure", "value", "from"), rows)
+
+
+def _on(run: Mapping[str, Any] | None) -> str:
+    return NOT_YET if run is None else f"measured {run['date']} on {run['cpu']} (results/cluster.json)"
 
 
 def _plain(value: float, unit: str) -> str:
