@@ -60,16 +60,22 @@ def place(name: str | Path) -> Path:
 def _ask(path: Any, name: str) -> None:
     """The first request: does the store answer, and is the bucket there; what is in it is for others to judge."""
     try:
-        try:
-            path.fs.info(path.path)
-        except FileNotFoundError:
-            if path.protocol not in ("http", "https"):
-                path.fs.info(path.drive)
+        path.fs.info(path.path)
+    except FileNotFoundError:
+        if path.protocol not in ("http", "https"):
+            _ask_for_bucket(path, name)
+    except Exception as cause:  # of many kinds, by store
+        raise store_error(cause, name) from cause
+
+
+def _ask_for_bucket(path: Any, name: str) -> None:
+    try:
+        path.fs.info(path.drive)
     except FileNotFoundError as cause:
         mend = "Check the address, or make the bucket."
         raise UsageError.of("no-bucket", "there is no such bucket", file=name, mend=mend) from cause
-    except Exception as cause:  # of many kinds, by store
-        raise store_error(cause, name) from cause
+    except Exception:  # who may use a folder need not be allowed to look at its bucket
+        return
 
 
 def store_error(error: BaseException, name: str | Path = "") -> LungsegError:
