@@ -17,10 +17,11 @@ from typing import Any
 from measure import LUNGSEG, Seconds, Versus, command, in_turns, memory_of
 
 THRESHOLD = 0.5
+STEPS = 240
 WINDOW = 96  # pixels of a training step's view, a seventh of the work on whole slices
 
 
-def trained(processed: Path, run: Path, steps: int = 240) -> Path:
+def trained(processed: Path, run: Path, steps: int = STEPS) -> Path:
     """A run of ``classic`` with weights from ``steps`` steps on windows with tumour, mostly; kept for the next time."""
     import numpy as np
     import torch

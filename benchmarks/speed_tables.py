@@ -7,6 +7,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from cpu_predict import STEPS
+
 from lungseg.files import atomic_path, atomic_write
 
 HERE = Path(__file__).resolve().parent
@@ -105,7 +107,12 @@ def cpu_table(results: dict[str, Any]) -> str:
     row("load it only, its hash checked", "", "load", _ratio, _milliseconds, lambda v: v["load"])
     row("`classic`, the network alone, a slice", "", "forward", _ratio, _seconds)
     row("predict `lung_001`, whole commands", "at least 4 times", "predict", _ratio, _seconds)
-    row("Dice of the two masks", "at least 0.999", "predict", lambda v: f"{v['dice_of_masks']:.4f}")
+    row(
+        f"Dice of the two masks, weights after {STEPS} steps",
+        "at least 0.999",
+        "predict",
+        lambda v: f"{v['dice_of_masks']:.4f}",
+    )
     row("its peak memory", "under 1.5 GB", "predict", lambda v: f"{v['memory']['process_mb'] / 1000:.2f} GB")
     row("animation of 304 slices against celluloid", "at least 10 times", "animation", _ratio, _seconds)
     row("`lungseg --help`, CPU time", "under 0.5 s", "start", lambda v: f"{v['help_s']:.2f} s")
@@ -332,10 +339,13 @@ def _measured(found: dict[str, Any]) -> str:
     if not found:
         return "Not measured yet; `make bench` fills this in."
     dates = sorted({row["date"] for row in found.values()})
-    machines = sorted({"{cores} cores of {cpu}, torch {torch}".format(**row["machine"]) for row in found.values()})
+    rows: dict[str, list[str]] = {}
+    for name, row in found.items():
+        rows.setdefault("{cores} cores of {cpu}, torch {torch}".format(**row["machine"]), []).append(name)
+    where = [machine if len(rows) == 1 else f"{machine} ({', '.join(names)})" for machine, names in rows.items()]
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return (
-        f"Measured {when} on {', or '.join(machines)}, by `make bench`. "
+        f"Measured {when} on {' and '.join(where)}, by `make bench`. "
         f"Medians of runs in turns, smallest and largest in brackets.{_shared(found)}"
     )
 
@@ -345,16 +355,22 @@ def _shared(found: dict[str, Any]) -> str:
     busy = [row["load_before"] for row in found.values() if row["load_before"] > row["machine"]["cores"]]
     if not busy:
         return ""
+    load = f"{min(busy):.0f}" if round(min(busy)) == round(max(busy)) else f"{min(busy):.0f} to {max(busy):.0f}"
     return (
-        f" Other programs ran meanwhile (load {min(busy):.0f} to {max(busy):.0f} before {len(busy)} of the rows): "
+        f" Other programs ran meanwhile (load {load} before {len(busy)} of the rows): "
         "there, what is said by CPU time is the sounder figure, and seconds by the clock say little."
     )
 
 
 def _ratio(values: dict[str, Any], name: str = "ratio") -> str:
     low, high = values[f"{name}_range"]
-    spread = f" ({low:.2g} to {high:.2g})" if values["rounds"] > 1 else ""
-    return f"{values[name]:.2g}{spread}" if values[name] < 10 else f"{values[name]:.0f}{spread}"
+    spread = f" ({_digits(low)} to {_digits(high)})" if values["rounds"] > 1 else ""
+    return f"{_digits(values[name])}{spread}"
+
+
+def _digits(value: float) -> str:
+    """Two digits, three from 10 to 100: 11.5 is not yet 12."""
+    return f"{value:.2g}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _seconds(values: dict[str, Any]) -> str:
