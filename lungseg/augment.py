@@ -88,11 +88,10 @@ class Windowed:
     Args:
         engine: makes whole slices; None leaves them as they are.
         side: of the window, pixels.
-        focus: chance that the window of a slice with tumour is placed on it.
     """
 
-    def __init__(self, engine: Augment | None, side: int, focus: float = 1.0) -> None:
-        self.engine, self.side, self.focus = engine, side, focus
+    def __init__(self, engine: Augment | None, side: int) -> None:
+        self.engine, self.side = engine, side
         self.on_device = engine is None or engine.on_device
 
     def __call__(self, image: Tensor, mask: Tensor, generator: SampleRandom) -> tuple[Tensor, Tensor]:
@@ -101,13 +100,46 @@ class Windowed:
         size = mask.shape[-1]
         if self.side >= size:
             return image, mask
-        starts = window_starts(mask, generator, size, self.side, self.focus)
+        starts = window_starts(mask, generator, size, self.side)
         return cut(image[:, 0], starts, self.side)[:, None], cut(mask[:, 0], starts, self.side)[:, None]
 
 
 def windowed(engine: Augment | None, config: AugmentConfig) -> Augment | None:
     """The engine with the config's window, for engines that make whole slices."""
-    return Windowed(engine, config.window, config.focus) if config.window else engine
+    return Windowed(engine, config.window) if config.window else engine
+
+
+class Phased:
+    """Windows for most of a run, whole slices at its end.
+
+    A network that only ever saw windows with a tumour in their middle expects one there, and its deepest levels have
+    never seen what lies further away; the last epochs show it slices as prediction does.
+
+    Args:
+        windows: the engine of most of the run.
+        whole: the engine of its end, with the same transform.
+        share: how much of the run the end is, above 0 to 1.
+
+    Attributes:
+        ending: whether the end has come; the loaders say so before each epoch (:meth:`at`).
+    """
+
+    def __init__(self, windows: Augment, whole: Augment | None, share: float) -> None:
+        self.windows, self.whole, self.share, self.ending = windows, whole, share, False
+        self.on_device = windows.on_device
+        self.takes_stored = getattr(windows, "takes_stored", False)
+
+    def at(self, progress: float) -> None:
+        """Choose for the next epoch.
+
+        Args:
+            progress: how far the run is, 0.0 to 1.0.
+        """
+        self.ending = progress >= 1.0 - self.share
+
+    def __call__(self, image: Tensor, mask: Tensor, generator: SampleRandom) -> tuple[Tensor, Tensor]:
+        engine = self.whole if self.ending else self.windows
+        return (image, mask) if engine is None else engine(image, mask, generator)
 
 
 def augment_named(name: str, config: AugmentConfig | None = None, *, compiled: bool = False) -> Augment | None:
@@ -172,7 +204,6 @@ def checked(config: AugmentConfig) -> AugmentConfig:
         "elastic_smoothness": (config.elastic_smoothness, smoothness_min, 128.0),
         "mirror": ((0.0, config.mirror), 0.0, 1.0),
         "window": ((0, config.window), 0, 1 << 16),
-        "focus": ((0.0, config.focus), 0.0, 1.0),
         "contrast": (config.contrast, 0.1, 10.0),
         "offset_hu": ((0.0, config.offset_hu), 0.0, 1000.0),
         "noise_hu": ((0.0, config.noise_hu), 0.0, 1000.0),

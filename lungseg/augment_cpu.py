@@ -64,13 +64,7 @@ class Move:
 
 
 def move(
-    image: Tensor,
-    mask: Tensor,
-    moves: Sequence[Move],
-    nodes: Nodes,
-    generator: SampleRandom,
-    window: int,
-    focus: float = 1.0,
+    image: Tensor, mask: Tensor, moves: Sequence[Move], nodes: Nodes, generator: SampleRandom, window: int
 ) -> tuple[Tensor, Tensor]:
     """Image (bilinear) and mask (nearest) of a batch, moved; outside is air and no tumour.
 
@@ -81,7 +75,6 @@ def move(
         nodes: of the noise.
         generator: the random numbers of the B samples.
         window: side of the square part that is wanted, pixels (see :mod:`lungseg.window`); 0 is the whole slice.
-        focus: chance that the window of a slice with tumour is placed on it.
 
     Returns:
         ``float32 [B, 1, side, side]`` twice.
@@ -95,7 +88,7 @@ def move(
         desk.lay(image[k, 0], mask[k, 0], moves[k], noise)
         rows = columns = slice(None)
         if side < size:  # only what is seen is worked out
-            row, column = window_starts(desk.coarse_mask(), generator.sample(k), size, side, focus)[0].tolist()
+            row, column = window_starts(desk.coarse_mask(), generator.sample(k), size, side)[0].tolist()
             rows, columns = slice(row, row + side), slice(column, column + side)
         places = desk.places(rows, columns)
         new_image[k] = torch.grid_sampler_2d(desk.image, places, _BILINEAR, _BORDER, False)[0]

@@ -23,7 +23,7 @@ from .randomness import STEP, DeviceRandom, SampleRandom
 from .window import COARSE, cut, window_starts
 
 Random = SampleRandom | DeviceRandom
-_STREAMS = ("transform", "elastic", "mirror", "window", "focus")  # of random numbers
+_STREAMS = ("transform", "elastic", "mirror", "window")  # of random numbers
 _STRIDE = 4.0  # distance of the noise nodes, reference pixels; never more than the smallest smoothness
 _REACH = 3.0  # the Gaussian is cut at this many standard deviations beyond the edges of the slice
 
@@ -95,7 +95,7 @@ class TorchAugment:
         with torch.autocast(image.device.type, enabled=False):
             if image.device.type == "cpu":
                 moves, window = self._moves(generator), self.config.window
-                image, mask = move(image, mask, moves, self._nodes, generator, window, self.config.focus)
+                image, mask = move(image, mask, moves, self._nodes, generator, window)
             # Another shape, as that of an epoch's last batch, would be compiled anew.
             elif self._compiled is None or image.device.type != "cuda" or image.shape != self._shape:
                 image, mask = self.batched(image, mask, generator)
@@ -122,7 +122,7 @@ class TorchAugment:
             return self.batched(image, mask, generator)
 
     def _starts_of(self, generator: SampleRandom, device: torch.device) -> Tensor:
-        """What the streams' hashes begin with, and their step, ``int64 [6]``; sent once an epoch: the device waits."""
+        """What the streams' hashes begin with, and their step, ``int64 [5]``; sent once an epoch: the device waits."""
         key = (generator.seed, generator.epoch, device)
         if self._starts is None or self._starts[0] != key:
             self._starts = key, torch.tensor([*map(generator.start, _STREAMS), STEP], device=device)
@@ -142,7 +142,7 @@ class TorchAugment:
         window = self.config.window
         if 0 < window < size:  # only what is seen is worked out
             coarse = _nearest(mask, positions[:, ::COARSE, ::COARSE])
-            positions = cut(positions, window_starts(coarse, generator, size, window, self.config.focus), window)
+            positions = cut(positions, window_starts(coarse, generator, size, window), window)
         return sample(image, mask, positions)
 
     def _moves(self, generator: SampleRandom) -> list[Move]:

@@ -45,7 +45,6 @@ class AugmentConfig:
         mirror: chance that left and right are exchanged first; 0 in the published recipe.
         window: side of the square part of the slice that a training step sees, pixels (see :mod:`lungseg.window`); 0,
             as in the published recipe, is the whole slice.
-        focus: chance that the window of a slice with tumour is placed on the tumour, and not anywhere.
         contrast: smallest and largest factor on the distance of each pixel from water (0 HU); both 1 in the published
             recipe, which leaves grey levels alone, as do the zeros below.
         offset_hu: largest shift of all HU either way.
@@ -60,7 +59,6 @@ class AugmentConfig:
     elastic_smoothness: tuple[float, float] = (4.0, 8.0)
     mirror: float = 0.0
     window: int = 0
-    focus: float = 1.0
     contrast: tuple[float, float] = (1.0, 1.0)
     offset_hu: float = 0.0
     noise_hu: float = 0.0
@@ -120,6 +118,7 @@ class Recipe:
             (``slice``), or patients are, whatever the number of theirs (``patient``).
         average: how slowly the mean of the weights that is kept and used follows the trained ones, 0 to below 1: their
             exponential moving average, of which each step keeps this share; 0 uses the trained ones.
+        whole_slices: share of the run, its end, in which training sees whole slices and not the augmentation's windows.
         test_mirror: predict each slice and its mirror image, left for right, and take the mean.
     """
 
@@ -142,6 +141,7 @@ class Recipe:
     tumour_share: float = 0.5
     draw_by: Literal["slice", "patient"] = "slice"
     average: float = 0.0
+    whole_slices: float = 0.0
     test_mirror: bool = False
 
     def but(self, **changes: Any) -> Recipe:
@@ -156,7 +156,7 @@ RECIPES: dict[str, Recipe] = {
     "strong": Recipe(
         name="strong",
         unet=UNetConfig(
-            widths=(48, 80, 128, 160, 192), norm="batch", patch=2, window_hu=(-1000.0, 400.0), prior=0.01, deep=2
+            widths=(32, 64, 96, 128, 160), norm="batch", patch=2, window_hu=(-1000.0, 400.0), prior=0.01, deep=2
         ),
         loss="dice_bce",
         optimizer="adamw",
@@ -164,7 +164,7 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=1e-2,
         schedule="one_cycle",
         batch_size=32,
-        epochs=60,
+        epochs=100,
         augmentation=AugmentConfig(
             scale=(0.7, 1.4),
             rotation_deg=30.0,
@@ -179,6 +179,7 @@ RECIPES: dict[str, Recipe] = {
         inner_val=0.0,
         test_mirror=True,
         draw_by="patient",
+        whole_slices=0.1,
     ),
     # For two CPU cores, eight patients and some minutes: a narrow network, squares of 2 x 2 pixels taken as one, and
     # windows in place of whole slices, four times as many for the same work.  Its deepest level sees a large mass

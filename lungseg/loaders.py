@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .augment import Phased
 from .dataset import LungDataset, make_sampler
 from .errors import LungsegError
 from .memory import available_memory
@@ -37,6 +38,7 @@ class SliceLoaders(pl.LightningDataModule):
         limit: at most so many training batches an epoch; 0 is all.
         share, by: which slices are drawn (see :func:`~lungseg.dataset.make_sampler`).
         own: what of each batch this process takes.
+        phased: an engine that has to know before each epoch how far the run is.
     """
 
     def __init__(
@@ -52,9 +54,10 @@ class SliceLoaders(pl.LightningDataModule):
         share: float = 0.5,
         by: str = "slice",
         own: Share = Share(),  # noqa: B008 (a tuple, so safe to share)
+        phased: Phased | None = None,
     ) -> None:
         super().__init__()
-        self.training, self.validation = training, validation
+        self.training, self.validation, self.phased = training, validation, phased
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.share, self.by, self.own = share, by, own
         steps = math.ceil(len(training) / batch_size)
@@ -76,6 +79,7 @@ class SliceLoaders(pl.LightningDataModule):
         a run is being resumed (Lightning issue 21938), and the draws would not be those of the uninterrupted run."""
         assert self.trainer is not None
         epoch = self.trainer.global_step // self.steps_per_epoch
+        tell_progress(self.phased, self.trainer)
         self.training.set_epoch(epoch)
         sampler = make_sampler(self.training, seed=self.seed, epoch=epoch, share=self.share, by=self.by)
         return self._loader(self.training, sampler.draws())
@@ -103,6 +107,13 @@ class SliceLoaders(pl.LightningDataModule):
             timeout=HANG_S if self.workers else 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def tell_progress(phased: Phased | None, trainer: pl.Trainer) -> None:
+    """Tell the engine, if there is one that asks, how far the run is."""
+    if phased is not None:
+        module: Any = trainer.lightning_module
+        phased.at(module.progress)
 
 
 class _Reporting(Dataset):

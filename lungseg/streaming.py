@@ -23,9 +23,9 @@ from litdata import CombinedStreamingDataset, StreamingDataset
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
-from .augment import Augment
+from .augment import Augment, Phased
 from .errors import UsageError
-from .loaders import HANG_S
+from .loaders import HANG_S, tell_progress
 from .randomness import SampleRandom
 from .ranks import Share
 from .shard_stream import Streamed
@@ -114,6 +114,7 @@ class StreamLoaders(pl.LightningDataModule):
         share, by: which slices are drawn (see :class:`TumourStream`).
         augment: in the loading processes; leave it out where the training loop does so on the device.
         own: which of several processes this is.
+        phased: an engine that has to know before each epoch how far the run is.
     """
 
     def __init__(
@@ -130,8 +131,10 @@ class StreamLoaders(pl.LightningDataModule):
         by: str = "slice",
         augment: Augment | None = None,
         own: Share = Share(),  # noqa: B008 (a tuple, so safe to share)
+        phased: Phased | None = None,
     ) -> None:
         super().__init__()
+        self.phased = phased
         self._cache = tempfile.mkdtemp(prefix="lungseg-stream-")
         self.training = Streamed(shards, training, Path(self._cache))
         self.validation = Streamed(shards, validation, Path(self._cache)) if validation else None
@@ -151,6 +154,7 @@ class StreamLoaders(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
         epoch = self.trainer.global_step // self.steps_per_epoch
+        tell_progress(self.phased, self.trainer)
         options: dict[str, Any] = {
             "share": self.share,
             "by": self.by,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from . import run_folder as runs
-from .augment import Augment, augment_named, from_albumentations, windowed
+from .augment import Augment, Phased, augment_named, from_albumentations, windowed
 from .checkpoint import FOLDER
 from .config import Recipe
 from .dataset import LungDataset
@@ -250,6 +251,15 @@ def _written(run: Path, result: RunResult) -> None:
 
 
 def _engine(augment: Any, recipe: Recipe) -> Augment | None:
+    """The augmentation of the run, with whole slices at its end where the recipe asks for them."""
+    engine = _plain_engine(augment, recipe)
+    if engine is None or not recipe.augmentation.window or not recipe.whole_slices:
+        return engine
+    whole = recipe.but(augmentation=replace(recipe.augmentation, window=0))
+    return Phased(engine, _plain_engine(augment, whole), recipe.whole_slices)
+
+
+def _plain_engine(augment: Any, recipe: Recipe) -> Augment | None:
     """The augmentation; an object that is no engine is taken as an Albumentations pipeline."""
     if recipe.augment != CUSTOM:
         return augment_named(recipe.augment, recipe.augmentation, compiled=recipe.compile)
@@ -293,6 +303,7 @@ def _loaders(
         share=recipe.tumour_share,
         by=recipe.draw_by,
         own=own_share(),
+        phased=engine if isinstance(engine, Phased) else None,
     )
 
 
@@ -322,4 +333,5 @@ def _stream_loaders(
         by=recipe.draw_by,
         augment=engine if engine is not None and not engine.on_device else None,
         own=own_share(),
+        phased=engine if isinstance(engine, Phased) else None,
     )

@@ -36,7 +36,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
             raise _bad(name, f"a whole number of {least} to {most}", getattr(recipe, name))
     if not 0 < recipe.learning_rate < float("inf"):
         raise _bad("learning_rate", "above 0", recipe.learning_rate)
-    for name in ("tumour_share", "average"):
+    for name in ("tumour_share", "average", "whole_slices"):
         if not 0.0 <= getattr(recipe, name) < 1.0:
             raise _bad(name, "0 to below 1", getattr(recipe, name))
     if recipe.augment not in (*ENGINES, CUSTOM):

@@ -18,20 +18,16 @@ REACH = 0.4
 COARSE = 2  # every second pixel of a mask tells well enough where the tumour is
 
 
-def window_starts(
-    mask: Tensor, generator: SampleRandom | DeviceRandom, size: int, side: int, focus: float = 1.0
-) -> Tensor:
+def window_starts(mask: Tensor, generator: SampleRandom | DeviceRandom, size: int, side: int) -> Tensor:
     """Where each sample's window begins.
 
-    With tumour, the window holds one of its pixels, drawn uniformly; without, it lies anywhere in the slice, as do
-    those of the slices with tumour that ``focus`` leaves out.
+    With tumour, the window holds one of its pixels, drawn uniformly; without, it lies anywhere in the slice.
 
     Args:
         mask: ``[B, 1, h, w]``, tumour where it is above 0; may be a coarser picture of the slice.
         generator: the random numbers of the B samples.
         size: side of the slice, pixels.
         side: of the window, pixels, at most ``size``.
-        focus: chance that the window of a slice with tumour is placed on it.
 
     Returns:
         First row and first column, ``int64 [B, 2]``, 0 to ``size - side``, on the device of ``mask``.
@@ -45,10 +41,7 @@ def window_starts(
     share = torch.stack([(chosen // columns + 0.5) / rows, (chosen % columns + 0.5) / columns], 1)
     on_tumour = share * size - side * (0.5 + REACH * (2.0 * u[:, 1:] - 1.0))
     anywhere = u[:, 1:] * (size - side + 1)
-    placed = count > 0
-    if focus < 1.0:
-        placed &= generator.uniform("focus", 1, mask.device) < focus
-    return torch.where(placed, on_tumour, anywhere).long().clamp_(0, size - side)
+    return torch.where(count > 0, on_tumour, anywhere).long().clamp_(0, size - side)
 
 
 def cut(batch: Tensor, starts: Tensor, side: int) -> Tensor:

@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,10 +24,11 @@ import lungseg.loaders
 import lungseg.train
 from lungseg.callbacks import COLUMNS, EndOfRun
 from lungseg.checkpoint import load_model
-from lungseg.config import UNetConfig
+from lungseg.config import AugmentConfig, UNetConfig
 from lungseg.dataset import LungDataset
 from lungseg.errors import DataError, IntegrityError, LungsegError, MachineError, TrainingError, UsageError
 from lungseg.files import folder_lock
+from lungseg.lightning_module import LungSegmenter
 from lungseg.manifest import Manifest
 from lungseg.metrics import dice, soft_dice_pooled
 from lungseg.preprocess import preprocess
@@ -344,8 +346,9 @@ def test_all_that_strong_adds_goes_on_to_the_same_weights(
     slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = TINY.but(
-        unet=UNetConfig(widths=(4, 8), norm="batch", deep=1), average=0.9, draw_by="patient", schedule="one_cycle"
-    )
+        unet=UNetConfig(widths=(4, 8), norm="batch", deep=1), average=0.9, draw_by="patient", schedule="one_cycle",
+        augmentation=AugmentConfig(window=16), whole_slices=0.4,
+    )  # fmt: skip
     whole = train(slices, tmp_path / "whole", recipe=recipe)
     assert any(key.startswith("averaged.net.") for key in weights_of(whole.last))
     assert not torch.equal(load_model(whole.last)[0].head.bias, weights_of(whole.last)["net.head.bias"])
@@ -354,6 +357,23 @@ def test_all_that_strong_adds_goes_on_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train(slices, run, recipe=recipe)
     assert same_weights(train(slices, run, resume=True).last, whole.last)
+
+
+@pytest.mark.parametrize("augment", ["torch", "imgaug", "none"])
+def test_the_end_of_a_run_sees_whole_slices(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augment: str
+) -> None:
+    seen: list[int] = []
+    step = LungSegmenter.training_step
+
+    def look(self: LungSegmenter, batch: Any, index: int) -> Any:
+        seen.append(batch[0].shape[-1])
+        return step(self, batch, index)
+
+    monkeypatch.setattr(LungSegmenter, "training_step", look)
+    recipe = TINY.but(augment=augment, augmentation=AugmentConfig(window=16), whole_slices=0.5, epochs=4)
+    train(slices, tmp_path / "run", recipe=recipe)
+    assert seen == [16] * (len(seen) // 2) + [32] * (len(seen) // 2) and len(seen) % 4 == 0
 
 
 def test_room_is_asked_for_the_averaged_weights_too(
@@ -571,6 +591,7 @@ def test_an_engine_of_ones_own_is_used_and_asked_for_on_resume(
         {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"loss": "mse"}, {"precision": "16"},
         {"augment": "blur"}, {"early_stop": -1}, {"max_minutes": -1.0}, {"max_minutes": float("nan")},
         {"limit_batches": -1}, {"workers": -1}, {"seed": 2**63}, {"batch_size": 10**30}, {"workers": 10**6},
+        {"recipe": TINY.but(whole_slices=1.0)}, {"recipe": TINY.but(tumour_share=-0.1)},
     ],
 )  # fmt: skip
 def test_settings_that_can_not_be_meant(slices: Path, tmp_path: Path, changes: dict) -> None:

@@ -1,0 +1,104 @@
+"""Are the probabilities of a recipe what they say: before and after temperature scaling, out of fold.
+
+    python benchmarks/accuracy_calibration.py PROCESSED RUNS
+
+RUNS is what ablation.py leaves of one row (``OUT/runs/strong``): ``fold<k>-seed<s>/levels.npz`` with the held-out
+patients' probabilities in 255ths.  Only pixels with 0.05 < p < 0.95 count: all others are easily called, and would make
+any error small.  Each fold is scaled by the temperature that fits the other folds best.  Writes
+`benchmarks/results/accuracy_calibration.json` and the table of docs/accuracy.md.
+
+Research only, not a medical device, not for clinical use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from speed_tables import between as write_between
+
+from lungseg.calibration import LogitHistogram, expected_calibration_error, fit_temperature, total
+from lungseg.case_record import mask_name
+from lungseg.files import write_json
+from lungseg.manifest import Manifest
+from lungseg.slice_file import read_slice
+
+HERE = Path(__file__).resolve().parent
+RESULT = HERE / "results" / "accuracy_calibration.json"
+PAGE = HERE.parent / "docs" / "accuracy.md"
+UNSURE = (0.05, 0.95)
+
+
+def unsure_pixels(levels: Path, manifest: Manifest) -> LogitHistogram:
+    """The histogram of a fold's pixels between the two probabilities.
+
+    Args:
+        levels: ``levels.npz``, of each patient ``uint8 [n, H, W]``.
+        manifest: of the preprocessed folder, for the masks.
+    """
+    size, found = manifest.config.size, []
+    with np.load(levels, allow_pickle=False) as kept:
+        for case in kept.files:
+            probability = kept[case].astype(np.float64) / 255.0
+            slices = manifest.record(case).slices
+            truth = np.stack([read_slice(manifest.root / case / mask_name(z), np.uint8, size) for z in slices])
+            chosen = (probability > UNSURE[0]) & (probability < UNSURE[1])
+            found.append(LogitHistogram.of(probability[chosen], truth.reshape(probability.shape)[chosen]))
+    return total(found)
+
+
+def nested(folds: Mapping[int, LogitHistogram]) -> dict[str, Any]:
+    """Calibration error of all folds together, as they are, and each scaled by what the others say."""
+    temperatures = {fold: fit_temperature(total([folds[k] for k in folds if k != fold])) for fold in folds}
+    plain, scaled = total(list(folds.values())), total([folds[k].scaled(temperatures[k]) for k in folds])
+    return {
+        "pixels": plain.pixels,
+        "tumour_pixels": plain.tumour_pixels,
+        "ece_before": expected_calibration_error(plain),
+        "ece_after": expected_calibration_error(scaled),
+        "temperatures": {str(fold): round(value, 4) for fold, value in temperatures.items()},
+    }
+
+
+def table(values: Mapping[str, Any]) -> str:
+    """The table of docs/accuracy.md."""
+    share = values["tumour_pixels"] / values["pixels"]
+    rows = [("expected calibration error as it is", f"{values['ece_before']:.3f}"),
+            ("after temperature scaling", f"{values['ece_after']:.3f}"),
+            ("temperature that the other folds give", ", ".join(f"{t:.2f}" for t in values["temperatures"].values())),
+            ("pixels; of them tumour", f"{values['pixels']:,}; {share:.0%}")]  # fmt: skip
+    lines = "".join(f"| {name} | {found} |\n" for name, found in rows)
+    source = f"\nWorked out {values['date']} from {values['patients']} held-out patients of {values['row']}.\n"
+    return f"| `{values['row']}`, pixels with 0.05 < p < 0.95 | out of fold |\n| --- | --- |\n{lines}{source}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("processed", type=Path)
+    parser.add_argument("runs", type=Path)
+    args = parser.parse_args()
+    manifest, folds, patients = Manifest.read(args.processed), dict[int, list[LogitHistogram]](), 0
+    for path in sorted(args.runs.glob("fold*-seed*/levels.npz")):
+        matched = re.match(r"fold(\d+)-seed", path.parent.name)
+        assert matched is not None
+        folds.setdefault(int(matched[1]), []).append(unsure_pixels(path, manifest))
+        if len(folds[int(matched[1])]) == 1:
+            with np.load(path, allow_pickle=False) as kept:
+                patients += len(kept.files)
+    if len(folds) < 2:
+        raise SystemExit(f"{args.runs} holds fewer than two folds: there is nothing to fit a temperature on")
+    found = nested({fold: total(histograms) for fold, histograms in folds.items()})
+    facts = {"date": datetime.date.today().isoformat(), "row": args.runs.name, "patients": patients}
+    write_json(RESULT, facts | found)
+    print(json.dumps(found))
+    write_between(PAGE, "accuracy_calibration", table(facts | found))
+
+
+if __name__ == "__main__":
+    main()
