@@ -26,8 +26,9 @@ def require(path: Path, what: str) -> Path:
 def scratch() -> Path:
     """A new folder to write to, in memory where that has room: what is compared is work, not what a disk did before.
 
-    Folders are emptied between runs.  ext4 without a journal, as many virtual machines have it, passes over the inodes
-    of what was deleted in the last minutes, one by one: each new file then takes up to 0.6 ms in place of 0.02 ms.
+    Folders are emptied between runs.  On a virtual machine with ext4 without a journal, each new file was then seen to
+    take up to 0.6 ms in place of 0.02 ms for some minutes; that the kernel passes over inodes that were deleted of late
+    would explain it, and was not traced.
     """
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES < available_memory()
     return Path(tempfile.mkdtemp(prefix="lungseg-bench-", dir=MEMORY if roomy else None))
