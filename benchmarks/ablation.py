@@ -69,8 +69,8 @@ def rows(changes: dict[str, Any]) -> dict[str, Recipe]:
         "four in five with tumour": strong.but(tumour_share=0.8),
         "slices drawn alike": strong.but(draw_by="slice"),
         "as many as there are": replace(strong, tumour_share=0.0),
-        "each pixel for itself": strong.but(unet=replace(unet, patch=1, widths=(32, 64, 128, 192, 192))),
-        "twice as wide": strong.but(unet=replace(unet, widths=(96, 160, 256, 320, 384))),
+        "each pixel for itself": strong.but(unet=replace(unet, patch=1)),
+        "twice as wide": strong.but(unet=replace(unet, widths=tuple(2 * width for width in unet.widths))),
         "half the learning rate": strong.but(learning_rate=1e-3),
         "windows to the end": replace(strong, whole_slices=0.0),
         "whole slices": strong.but(augmentation=replace(augmentation, window=0), batch_size=16),
@@ -114,8 +114,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of each job; 0 leaves it to torch")
     args = parser.parse_args()
     known = list(rows(args.base))
-    args.rows = args.rows or known
+    args.rows = args.rows or [name for name in known if not (args.minutes and name in LENGTHS)]
     unknown = sorted(set(args.rows) - set(known))
+    if args.minutes and set(args.rows) & set(LENGTHS):
+        parser.error(f"with --minutes all rows take as long: leave out {', '.join(LENGTHS)}")
     if unknown:
         parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(known)}")
     folds, seeds = ([int(number) for number in text.split(",")] for text in (args.folds, args.seeds))
@@ -197,7 +199,8 @@ def run(job: Job, args: argparse.Namespace) -> None:
     job.file(args.out, "thresholds.json").write_text(json.dumps({"thresholds": THRESHOLDS, "cases": found}))
     seconds = {"train": trained, "total": trained + time.monotonic() - scoring}
     machine = machine_facts(args.device, args.side_by_side)
-    settings = {"epochs": recipe.epochs, "recipe": to_dict(recipe)}
+    ended = {"epochs": result.epochs, "ended_by": result.reason, "max_minutes": args.minutes}
+    settings = {**ended, "recipe": to_dict(recipe)}
     score.write_record(
         args.out, score.FoldRecord(job.system, job.fold, job.seed, tuple(cases), seconds, machine, settings)
     )

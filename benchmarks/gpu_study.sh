@@ -4,7 +4,7 @@
 #   benchmarks/gpu_study.sh ablation WORK SECONDS MINUTES [--rows NAME ...]  ingredients of `strong`, two folds
 #   benchmarks/gpu_study.sh systems  WORK SECONDS MINUTES BASELINE TRAINER [--base JSON ...]
 #                                    recipe and nnU-Net on two folds, strong on all four, side by side
-#   benchmarks/gpu_study.sh results  WORK FOLDER           all records, and the probabilities, as three .tgz
+#   benchmarks/gpu_study.sh results  WORK FOLDER           all records, and the probabilities, records as .tgz, probabilities as .tar
 # REAL is a folder with build_task06.py and the slices; BASELINE the published recipe's scripts; TRAINER the ending of
 # one of nnU-Net's trainers, such as 5epochs.  Every job of ours trains for MINUTES, so that none is stopped before it is
 # scored.  On an H200 (2026-11-26) 14 jobs side by side made 103 steps a second together, 2 jobs 60: six at a time do.
@@ -43,13 +43,14 @@ case $piece in
     cd "$work"
     find . \( -path './ablation/*/fold*.json' -o -path './systems/*/fold*.json' -o -name thresholds.json \
       -o -name metrics.csv -o -name log.txt -o -path './peers/*.log' \) -print0 | tar czf "$3/records.tgz" --null -T -
+    mkdir -p ablation systems
     for fold in 0 1; do
       find ./ablation -path "*fold$fold*/levels.npz" -print0 | tar cf "$3/levels$fold.tar" --null -T -
     done
     find ./systems -name levels.npz -print0 2> /dev/null | tar cf "$3/levels_systems.tar" --null -T -
     ;;
   *)
-    sed -n '2,9p' "$0"
+    sed -n '2,11p' "$0"
     exit 2
     ;;
 esac

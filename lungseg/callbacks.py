@@ -113,7 +113,7 @@ class NonFiniteGuard(pl.Callback):
         self._losses.clear()
         if self._longest < self.limit:
             return
-        done = trainer.current_epoch
+        done = max((getattr(each, "written", 0) for each in trainer.checkpoint_callbacks), default=0)
         kept = f"{LAST} holds the weights after epoch {done}" if done else "no epoch was finished, so none is kept"
         raise TrainingError.of(
             "non-finite-loss",

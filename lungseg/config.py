@@ -118,7 +118,8 @@ class Recipe:
             (``slice``), or patients are, whatever the number of theirs (``patient``).
         average: how slowly the mean of the weights that is kept and used follows the trained ones, 0 to below 1: their
             exponential moving average, of which each step keeps this share; 0 uses the trained ones.
-        whole_slices: share of the run, its end, in which training sees whole slices and not the augmentation's windows.
+        whole_slices: share of the run, its end and at least its last epoch, in which training sees whole slices and not
+            the augmentation's windows; they are not compiled.
         test_mirror: predict each slice and its mirror image, left for right, and take the mean.
     """
 

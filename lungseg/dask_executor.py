@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -25,6 +26,7 @@ from .dask_client import Lost, connected, count_workers, explained, unreachable
 from .errors import LungsegError, MachineError
 from .executor import Outcome, WorkerDied
 from .memory import bound_memory
+from .place import is_remote
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -182,7 +184,7 @@ class DaskExecutor(Executor):
         except Exception as cause:
             job.future.set_exception(explained(cause))
         else:
-            job.future.set_result(result)
+            job.future.set_result(_seen_here(result))
 
     def _say_once(self, text: str) -> None:
         if not self._said:
@@ -203,12 +205,22 @@ def _on_worker(version: str, folder: str | None, function: Callable[..., Any], *
     from distributed import get_worker
 
     bound_memory(get_worker().memory_manager.memory_limit)
+    before = Path.cwd()
     try:
-        os.chdir(folder or os.curdir)
+        os.chdir(folder or before)
     except OSError as cause:
         raise MachineError.of("no-folder-there", _UNSEEN, file=folder, mend=_SHARE) from cause
-    done = function(*arguments)
+    try:
+        return function(*arguments)
+    finally:
+        os.chdir(before)
+
+
+def _seen_here(done: Any) -> Any:
+    """What a worker answered; a file that it misses and this machine sees is a matter of what the worker sees."""
     if isinstance(done, Outcome) and done.error is not None and done.error.problem.code == "missing-file":
-        problem = replace(done.error.problem, what=_UNSEEN, mend=_SHARE)
-        return replace(done, error=MachineError(problem, done.error.stage))
+        file = done.error.problem.file
+        if file and not is_remote(file) and Path(file).exists():
+            problem = replace(done.error.problem, what=_UNSEEN, mend=_SHARE)
+            return replace(done, error=MachineError(problem, done.error.stage))
     return done

@@ -49,11 +49,13 @@ class Gathered(Generic[R]):
         results: of the cases that were done, by name, sorted.
         problems: what kept others out, in the order in which it was found.
         exit_code: 5 where the machine kept a case out, 3 where only cases were bad, 0 where all are done.
+        by_machine: the cases that the machine kept out, not what is in their files.
     """
 
     results: dict[str, R]
     problems: tuple[Problem, ...]
     exit_code: int = 0
+    by_machine: frozenset[str] = frozenset()
 
 
 def run_cases(
@@ -116,7 +118,7 @@ def gather(outcomes: Iterable[Outcome[R]]) -> Gathered[R]:
     """
     results: dict[str, R] = {}
     problems: list[Problem] = []
-    code = 0
+    code, by_machine = 0, set()
     for outcome in outcomes:
         if outcome.error is None:
             results[outcome.case] = cast(R, outcome.result)
@@ -124,8 +126,10 @@ def gather(outcomes: Iterable[Outcome[R]]) -> Gathered[R]:
         if outcome.error.problem.code == "disk-full":
             raise outcome.error
         problems.append(outcome.error.problem)
-        code = max(code, MachineError.exit_code if isinstance(outcome.error, MachineError) else DataError.exit_code)
-    return Gathered(dict(sorted(results.items())), tuple(problems), code)
+        if isinstance(outcome.error, MachineError):
+            by_machine.add(outcome.case)
+        code = max(code, MachineError.exit_code if outcome.case in by_machine else DataError.exit_code)
+    return Gathered(dict(sorted(results.items())), tuple(problems), code, frozenset(by_machine))
 
 
 def cores() -> int:

@@ -17,7 +17,7 @@ from .config import AIR, recipe_from_dict
 from .losses import loss_named, over_levels
 from .patient_dice import PatientDice
 from .randomness import SampleRandom, seed_generators
-from .ranks import from_first, own_share
+from .ranks import from_first
 from .schedule import rate_factor, run_progress
 from .unet import UNet
 
@@ -72,6 +72,7 @@ class LungSegmenter(pl.LightningModule):
         self.steps_per_epoch, self.max_minutes = steps_per_epoch, max_minutes
         self.log_every, self.epoch_slices = log_every, dict(epoch_slices or {})
         self._losses, self._slices, self._rate = torch.zeros(()), 0, 0.0  # since they were logged
+        self._shape: torch.Size | None = None  # of the batches that are compiled
         self._seconds_before, self._started = 0.0, time.monotonic()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -93,9 +94,11 @@ class LungSegmenter(pl.LightningModule):
         if not self.training:
             logits = self.kept(image)[: len(mask)]
             return self.loss(logits, mask), logits
-        # Whole training batches only: for every other shape, torch would compile anew.
-        whole = len(image) == own_share().count(self.recipe.batch_size)
-        levels = self.__dict__.get("_compiled", self.net.levels) if whole else self.net.levels
+        # Batches of the first one's shape only: for every other, the last of an epoch or whole slices at the end of a
+        # run, torch would compile anew.
+        self._shape = self._shape or image.shape
+        compiled = image.shape == self._shape and self.__dict__.get("_compiled")
+        levels = compiled or self.net.levels
         found = [logits[: len(mask)] for logits in levels(image)]
         return over_levels(self.loss, found, mask), found[0]
 
@@ -180,6 +183,14 @@ class LungSegmenter(pl.LightningModule):
         total = self.steps_per_epoch * self.recipe.epochs
         elapsed_s = from_first(self.elapsed_s) if self.max_minutes else 0.0
         return run_progress(self.global_step, total, elapsed_s, self.max_minutes)
+
+    @property
+    def progress_after_epoch(self) -> float:
+        """How far the run will be when the epoch that begins is over, if its steps take as long as those before."""
+        done, total = self.global_step, self.steps_per_epoch * self.recipe.epochs
+        then = done + self.steps_per_epoch
+        elapsed_s = from_first(self.elapsed_s) * (then / done if done else 1.0) if self.max_minutes else 0.0
+        return run_progress(then, total, elapsed_s, self.max_minutes)
 
     @property
     def elapsed_s(self) -> float:

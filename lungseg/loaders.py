@@ -38,7 +38,7 @@ class SliceLoaders(pl.LightningDataModule):
         limit: at most so many training batches an epoch; 0 is all.
         share, by: which slices are drawn (see :func:`~lungseg.dataset.make_sampler`).
         own: what of each batch this process takes.
-        phased: an engine that has to know before each epoch how far the run is.
+        phased: an engine that has to be told before each epoch how far the run is.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class SliceLoaders(pl.LightningDataModule):
 
 
 def tell_progress(phased: Phased | None, trainer: pl.Trainer) -> None:
-    """Tell the engine, if there is one that asks, how far the run is."""
+    """Tell the engine, if there is one that asks, how far the run will be after the epoch that begins."""
     if phased is not None:
         module: Any = trainer.lightning_module
-        phased.at(module.progress)
+        phased.at(module.progress_after_epoch)
 
 
 class _Reporting(Dataset):

@@ -133,7 +133,9 @@ def preprocess(
         done = gather(progress(outcomes, what="slicing", total=len(tasks)))
         if executor is not None and not is_remote(out):
             clear_temporary(out)  # of workers that died; another has done their cases
-        for case in set(tasks) - set(done.results):
+        # A disk or store that is gone for a while says nothing of a case that was finished before.
+        finished = {case for case in done.by_machine if (out / case / CASE_RECORD).exists()}
+        for case in set(tasks) - set(done.results) - finished:
             remove_case(out / case)
         records = {case: record for case, (record, _, _) in done.results.items()}
         reused = [case for case, (_, was_there, _) in done.results.items() if was_there]
@@ -143,7 +145,7 @@ def preprocess(
         problems += same_scans(hashes, {case: str(tasks[case].case.image) for case in hashes})
         problems.sort(key=lambda problem: (problem.case, problem.file, problem.code))
         code = max(done.exit_code, tree.exit_code)
-        clear_others(out, set(records))
+        clear_others(out, set(records) | finished)
         if not records:
             raise all_failed(problems, code, STAGE)
         failed = {problem.case or problem.file: problem.what for problem in problems if problem.severity == "error"}

@@ -58,12 +58,14 @@ class Sharded:
 def shard(processed: str | Path, out: str | Path) -> Sharded:
     """Pack the labelled slices of a preprocessed folder, from and to a disk or an object store.
 
-    A file holds slices of one case only, so that each fold is a choice of files.  Each stream appears at once, and
-    ``shards.json`` last; run again, a finished folder is left alone, an unfinished one is made anew.
+    A file holds slices of one case only, so that each fold is a choice of files.  On a disk each stream appears at
+    once, in a store file by file, and ``shards.json`` last; run again, a finished folder is left alone, an unfinished
+    one is made anew.
 
     Args:
         processed: folder that ``preprocess`` wrote.
-        out: folder of the shards; made here, first on this machine where it is an address.
+        out: folder of the shards; made here; where it is an address, in the temporary folder first, which needs room
+            for all of them.
 
     Raises:
         UsageError: LitData is not installed (``pip install lungseg[stream]``); ``out`` lies within ``processed`` or

@@ -114,7 +114,7 @@ class StreamLoaders(pl.LightningDataModule):
         share, by: which slices are drawn (see :class:`TumourStream`).
         augment: in the loading processes; leave it out where the training loop does so on the device.
         own: which of several processes this is.
-        phased: an engine that has to know before each epoch how far the run is.
+        phased: an engine that has to be told before each epoch how far the run is.
     """
 
     def __init__(

@@ -255,7 +255,7 @@ def _engine(augment: Any, recipe: Recipe) -> Augment | None:
     engine = _plain_engine(augment, recipe)
     if engine is None or not recipe.augmentation.window or not recipe.whole_slices:
         return engine
-    whole = recipe.but(augmentation=replace(recipe.augmentation, window=0))
+    whole = replace(recipe, augmentation=replace(recipe.augmentation, window=0), compile=False)
     return Phased(engine, _plain_engine(augment, whole), recipe.whole_slices)
 
 

@@ -15,7 +15,7 @@ import pytest
 from lungseg.cli import main
 from lungseg.cluster import cluster_executor
 from lungseg.crossval import crossval
-from lungseg.dask_executor import DaskExecutor
+from lungseg.dask_executor import DaskExecutor, _seen_here
 from lungseg.ensemble import load_segmenter
 from lungseg.errors import MachineError, UsageError
 from lungseg.evaluate import evaluate
@@ -197,9 +197,14 @@ def test_relative_folders_are_found_where_the_command_was_given(
 def test_a_folder_that_workers_do_not_see_is_said(
     cluster: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    missing = tmp_path / "a.nii.gz"
     with cluster_executor(cluster) as executor:
-        done = list(run_cases(read_scan, {"a": tmp_path / "a.nii.gz"}, executor=executor))
-    assert type(done[0].error) is MachineError and "a worker does not see it" in str(done[0].error)
+        (done,) = run_cases(read_scan, {"a": missing}, executor=executor)
+    assert done.error is not None and done.error.problem.code == "missing-file"  # for nobody is it there
+    assert not isinstance(done.error, MachineError)
+    missing.touch()  # what the worker answered of a file that this machine has
+    unseen = _seen_here(done).error
+    assert type(unseen) is MachineError and "a worker does not see it" in str(unseen) and "same path" in str(unseen)
     monkeypatch.chdir(tmp_path)
     executor = DaskExecutor(cluster, folder=str(tmp_path / "gone"))
     with pytest.raises(MachineError, match=r"gone: a worker does not see it.*same path"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,25 @@ def test_what_a_kill_left_of_a_case_that_went_bad_is_removed(tree: Path, tmp_pat
     (tree / "imagesTr/lung_001.nii.gz").write_bytes(b"\x1f\x8bno")
     again(tree, tmp_path / "out")
     assert not (tmp_path / "out/lung_001").exists()
+
+
+def test_a_finished_case_that_can_not_be_looked_at_for_a_while_is_kept(tree: Path, tmp_path: Path, monkeypatch) -> None:
+    again(tree, tmp_path / "out")
+    before = tree_bytes(tmp_path / "out/lung_001")
+    module = sys.modules["lungseg.preprocess"]  # the package names the function so
+    real = module._one_case
+
+    def out_of_reach(task: Any) -> Any:
+        if task.case.name == "lung_001":
+            raise MachineError.of("os-error", os.strerror(errno.EIO), file=task.case.image)
+        return real(task)
+
+    monkeypatch.setattr(module, "_one_case", out_of_reach)
+    done = again(tree, tmp_path / "out", workers=1)
+    assert done.exit_code == 5 and "lung_001" not in done.manifest.cases
+    assert tree_bytes(tmp_path / "out/lung_001") == before
+    monkeypatch.undo()
+    assert "lung_001" in again(tree, tmp_path / "out").reused
 
 
 def test_no_good_case_at_all_is_an_error_and_no_manifest(tree: Path, tmp_path: Path) -> None:

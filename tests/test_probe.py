@@ -32,6 +32,12 @@ def test_every_recipe_can_be_tried() -> None:
         assert rates.train_s > 0 and rates.forward_s > 0, recipe.name
 
 
+def test_the_whole_slices_at_the_end_of_a_run_are_counted() -> None:
+    recipe = TINY.but(augmentation=AugmentConfig(window=16))
+    windows, mixed = (probe(recipe.but(whole_slices=share), "cpu", size=128, seconds=0.1) for share in (0.0, 0.9))
+    assert mixed.train_s > 2.0 * windows.train_s
+
+
 def test_a_mirror_image_in_prediction_costs_as_much_again() -> None:
     one, both = (probe(TINY.but(test_mirror=mirror), "cpu", size=96, seconds=0.2) for mirror in (False, True))
     assert both.forward_s > 1.2 * one.forward_s

@@ -54,26 +54,38 @@ def test_best_follows_the_patients_dice_only_where_there_are_any(tmp_path: Path)
     assert run_checkpoints(tmp_path, validated=False)[0].monitor == "epoch"
 
 
-@pytest.mark.parametrize(("stops_at", "expected"), [(12, [1, 6, 11, 12]), (8, [1, 6, 8])])
-def test_writing_takes_a_twentieth_of_the_time_at_most_and_the_end_is_never_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: int, expected: list[int]
+@pytest.mark.parametrize(
+    ("validated", "stops_at", "best", "last"),
+    [
+        (False, 12, [1, 11, 12], [1, 11, 12]),  # writing both takes 2 s, so the next 40 s write none
+        (False, 8, [1, 8], [1, 8]),
+        (True, 12, [1, 3, 4], [1, 3, 4, 12]),  # better in epochs 3 and 4: these are written, and the last with them
+    ],
+)
+def test_writing_takes_a_twentieth_of_the_time_and_the_best_epoch_and_the_end_are_never_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validated: bool, stops_at: int, best: list[int], last: list[int]
 ) -> None:
-    clock, written = SimpleNamespace(now=0.0), []
+    clock, written = SimpleNamespace(now=0.0), {"best": [], "last": []}
     monkeypatch.setattr(saving.time, "monotonic", lambda: clock.now)
 
     def write(self: Any, trainer: Any, module: Any) -> None:
-        written.append(trainer.current_epoch + 1)
-        clock.now += 1.0
+        if self.monitor != "val_dice" or trainer.current_epoch + 1 in (1, 3, 4):
+            written[self.filename].append(trainer.current_epoch + 1)
+            self._last_global_step_saved = trainer.global_step
+            clock.now += 1.0
 
     monkeypatch.setattr(saving.ModelCheckpoint, "on_train_epoch_end", write)
-    best, last = run_checkpoints(tmp_path, validated=True)
+    checkpoints = run_checkpoints(tmp_path, validated=validated)
     for epoch in range(stops_at):
         clock.now += 4.0
-        trainer: Any = SimpleNamespace(current_epoch=epoch, max_epochs=12, should_stop=epoch + 1 == stops_at)
-        last.on_train_epoch_end(trainer, trainer)
-    assert written == expected
-    assert last.spared and not best.spared  # the best epoch is never left out, where patients tell it
-    assert all(checkpoint.spared for checkpoint in run_checkpoints(tmp_path, validated=False))
+        ends = epoch + 1 == stops_at
+        trainer: Any = SimpleNamespace(
+            current_epoch=epoch, max_epochs=12, should_stop=ends, global_step=10 * epoch + 10
+        )
+        for checkpoint in checkpoints:
+            checkpoint.on_train_epoch_end(trainer, trainer)
+    assert written == {"best": best, "last": last}
+    assert [checkpoint.written for checkpoint in checkpoints] == [best[-1], last[-1]]
 
 
 def test_what_the_plugin_writes_the_package_reads(tmp_path: Path) -> None:

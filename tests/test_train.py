@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -21,7 +22,9 @@ import torch
 
 import lungseg.fitting
 import lungseg.loaders
+import lungseg.saving
 import lungseg.train
+from lungseg.augment import Phased
 from lungseg.callbacks import COLUMNS, EndOfRun
 from lungseg.checkpoint import load_model
 from lungseg.config import AugmentConfig, UNetConfig
@@ -292,9 +295,11 @@ def test_batches_of_an_epoch_can_be_limited(slices: Path, tmp_path: Path) -> Non
     assert result.epochs == 3
 
 
+@pytest.mark.parametrize(("share_of_time", "kept"), [(math.inf, 2), (1e-9, 1)])
 def test_row_38_a_loss_of_nan_ends_training_and_keeps_the_last_good_checkpoint(
-    slices: Path, done: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slices: Path, done: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share_of_time: float, kept: int
 ) -> None:
+    monkeypatch.setattr(lungseg.saving, "SHARE_OF_TIME", share_of_time)
     # Two epochs as in the finished run, then NaN from the third on.
     forward, calls = lungseg.fitting.LungSegmenter.model_step, iter(range(10_000))
     steps = 2 * 3
@@ -309,8 +314,8 @@ def test_row_38_a_loss_of_nan_ends_training_and_keeps_the_last_good_checkpoint(
     run = tmp_path / "run"
     error = refused(TrainingError, "non-finite-loss", slices, run)
     assert error.exit_code == 1
-    assert "last.ckpt holds the weights after epoch 2" in str(error) and "learning-rate" in str(error)
-    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == steps
+    assert f"last.ckpt holds the weights after epoch {kept}" in str(error) and "learning-rate" in str(error)
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3 * kept
     assert all(value.isfinite().all() for value in weights_of(run / "checkpoints/last.ckpt").values())
     assert len(rows_of(run)) == 2
     # Mended, it goes on from there to the weights of a run that never broke.
@@ -371,9 +376,24 @@ def test_the_end_of_a_run_sees_whole_slices(
         return step(self, batch, index)
 
     monkeypatch.setattr(LungSegmenter, "training_step", look)
-    recipe = TINY.but(augment=augment, augmentation=AugmentConfig(window=16), whole_slices=0.5, epochs=4)
-    train(slices, tmp_path / "run", recipe=recipe)
+    recipe = TINY.but(augment=augment, augmentation=AugmentConfig(window=16), epochs=4)
+    train(slices, tmp_path / "run", recipe=recipe.but(whole_slices=0.5))
     assert seen == [16] * (len(seen) // 2) + [32] * (len(seen) // 2) and len(seen) % 4 == 0
+    seen.clear()
+    train(slices, tmp_path / "short", recipe=recipe.but(whole_slices=0.1, epochs=2))  # its last epoch in any case
+    assert seen == [16] * (len(seen) // 2) + [32] * (len(seen) // 2)
+
+
+def test_the_end_of_a_run_with_a_time_limit_is_told_by_the_clock(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[bool] = []
+    monkeypatch.setattr(LungSegmenter, "elapsed_s", property(lambda self: 6.0 * self.epoch))  # 10 epochs a minute
+    at = Phased.at
+    monkeypatch.setattr(Phased, "at", lambda self, progress: [at(self, progress), ends.append(self.ending)])
+    recipe = TINY.but(augmentation=AugmentConfig(window=16), whole_slices=0.3, epochs=100)
+    assert train(slices, tmp_path / "run", recipe=recipe, max_minutes=1.0).reason == "time"
+    assert ends == [False] * 7 + [True] * 3
 
 
 def test_room_is_asked_for_the_averaged_weights_too(
