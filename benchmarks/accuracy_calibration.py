@@ -1,11 +1,12 @@
 """Are the probabilities of a recipe what they say: before and after temperature scaling, out of fold.
 
     python benchmarks/accuracy_calibration.py PROCESSED RUNS
+    python benchmarks/accuracy_calibration.py write     the table again
 
-RUNS is what ablation.py leaves of one row (``OUT/runs/strong``): ``fold<k>-seed<s>/levels.npz`` with the held-out
-patients' probabilities in 255ths.  Only pixels with 0.05 < p < 0.95 count: all others are easily called, and would make
-any error small.  Each fold is scaled by the temperature that fits the other folds best.  Writes
-`benchmarks/results/accuracy_calibration.json` and the table of docs/accuracy.md.
+RUNS is what ablation.py leaves of one row (``OUT/runs/strong``, with its records in ``OUT/strong``):
+``fold<k>-seed<s>/levels.npz`` with the held-out patients' probabilities in 255ths.  Only pixels with 0.05 < p < 0.95
+count: all others are easily called, and would make any error small.  Each fold is scaled by the temperature that fits
+the other folds best.  Writes `benchmarks/results/accuracy_calibration.json` and the table of docs/accuracy.md.
 
 Research only, not a medical device, not for clinical use.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accuracy_score import read_records
 from speed_tables import between as write_between
 
 from lungseg.calibration import LogitHistogram, expected_calibration_error, fit_temperature, total
@@ -74,15 +76,21 @@ def table(values: Mapping[str, Any]) -> str:
             ("temperature that the other folds give", ", ".join(f"{t:.2f}" for t in values["temperatures"].values())),
             ("pixels; of them tumour", f"{values['pixels']:,}; {share:.0%}")]  # fmt: skip
     lines = "".join(f"| {name} | {found} |\n" for name, found in rows)
-    source = f"\nWorked out {values['date']} from {values['patients']} held-out patients of {values['row']}.\n"
+    machine = values["machine"]
+    where = machine.get("gpu") or f"{machine['cores']} cores of {machine['cpu']}"
+    source = (f"\nMeasured {values['date']} on {values['patients']} held-out patients of the slice sets; trained "
+              f"{values['minutes']:.0f} minutes a fold on {where}.\n")  # fmt: skip
     return f"| `{values['row']}`, pixels with 0.05 < p < 0.95 | out of fold |\n| --- | --- |\n{lines}{source}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("processed", type=Path)
-    parser.add_argument("runs", type=Path)
+    parser.add_argument("runs", type=Path, nargs="?")
     args = parser.parse_args()
+    if args.runs is None:
+        write_between(PAGE, "accuracy_calibration", table(json.loads(RESULT.read_text("utf-8"))))
+        return
     manifest, folds, patients = Manifest.read(args.processed), dict[int, list[LogitHistogram]](), 0
     for path in sorted(args.runs.glob("fold*-seed*/levels.npz")):
         matched = re.match(r"fold(\d+)-seed", path.parent.name)
@@ -94,7 +102,16 @@ def main() -> None:
     if len(folds) < 2:
         raise SystemExit(f"{args.runs} holds fewer than two folds: there is nothing to fit a temperature on")
     found = nested({fold: total(histograms) for fold, histograms in folds.items()})
-    facts = {"date": datetime.date.today().isoformat(), "row": args.runs.name, "patients": patients}
+    records = [record for record in read_records([args.runs.parents[1]]) if record.system == args.runs.name]
+    minutes = sum(record.seconds["train"] for record in records) / len(records) / 60
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "row": args.runs.name,
+        "patients": patients,
+        "minutes": round(minutes, 2),
+        "machine": dict(records[0].machine),
+        "recipe": records[0].settings["recipe"],
+    }
     write_json(RESULT, facts | found)
     print(json.dumps(found))
     write_between(PAGE, "accuracy_calibration", table(facts | found))

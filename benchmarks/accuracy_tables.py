@@ -2,11 +2,13 @@
 
     python benchmarks/accuracy_tables.py collect FOLDER [FOLDER ...] [--reference strong]
     python benchmarks/accuracy_tables.py ablation FOLDER [FOLDER ...] [--reference strong]
+    python benchmarks/accuracy_tables.py cpu FOLDER [FOLDER ...]
     python benchmarks/accuracy_tables.py write
 
 `collect` reads ``FOLDER/SYSTEM/fold*.json``, writes `benchmarks/results/accuracy_gpu.json` and the tables of
 docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and their
-table, where the reference is called `base`; `write` writes only the tables again, also of studies that are kept
+table, where the reference is called `base`; `cpu` the same with systems that were trained on a CPU,
+`benchmarks/results/accuracy_cpu.json`; `write` writes only the tables again, also of studies that are kept
 (``KEPT``).  What is compared is compared on the
 patients that both have, so on the same folds.
 """
@@ -32,6 +34,7 @@ from lungseg.statistics import bootstrap_interval
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "accuracy_gpu.json"
+ON_CPU = HERE / "results" / "accuracy_cpu.json"
 INGREDIENTS = HERE / "results" / "ablation.json"
 # Studies of ingredients by the name of their table; the first is the one that `ablation` writes.
 KEPT = {"accuracy_ablation": INGREDIENTS, "accuracy_ablation_24_epochs": HERE / "results" / "ablation_24_epochs.json"}
@@ -153,8 +156,10 @@ def tables(values: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]] |
 
 def write() -> None:
     """Put the tables between their markers in docs/accuracy.md."""
-    values, *studies = (_read(path) for path in (RESULT, *KEPT.values()))
-    for name, content in tables(values, dict(zip(KEPT, studies, strict=True))).items():
+    values, on_cpu, *studies = (_read(path) for path in (RESULT, ON_CPU, *KEPT.values()))
+    made = tables(values, dict(zip(KEPT, studies, strict=True)))
+    made["accuracy_cpu"] = _system_rows(sorted(on_cpu.get("systems", {})), on_cpu.get("systems", {})) + _source(on_cpu)
+    for name, content in made.items():
         write_between(PAGE, name, content)
     print(f"wrote docs/{PAGE.name}")
 
@@ -257,14 +262,14 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("collect", "ablation", "write"))
+    parser.add_argument("what", choices=("collect", "ablation", "cpu", "write"))
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--reference", default="strong", help="the system that the others are compared with")
     args = parser.parse_args()
     if args.what != "write":
         if not args.folders:
             parser.error("name the folders that hold SYSTEM/fold*.json")
-        path = RESULT if args.what == "collect" else INGREDIENTS
+        path = {"collect": RESULT, "cpu": ON_CPU, "ablation": INGREDIENTS}[args.what]
         path.parent.mkdir(exist_ok=True)
         write_json(path, collect(args.folders, args.reference))
     write()

@@ -153,7 +153,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     # The published student recipe, its bugs mended: plain U-Net, BCE, Adam, oversampling.
     "classic": Recipe(),
-    # Made for the best score, and not trained at length yet; what was measured of it stands in docs/accuracy.md.
+    # For a result and not for a walk-through.  What each of its settings brings is measured in docs/accuracy.md.
     "strong": Recipe(
         name="strong",
         unet=UNetConfig(
