@@ -502,7 +502,11 @@ def _training(
     sub: argparse.ArgumentParser, *, device: str = "auto, cpu, cuda, cuda:1 or mps (auto)", minutes: str = "the run"
 ) -> None:
     """Options of ``train`` and ``crossval``: the recipe, settings of it one by one, and the machine."""
-    sub.add_argument("--recipe", choices=sorted(RECIPES), help="all settings together (classic, the walk-through; strong is for a result)")
+    sub.add_argument(
+        "--recipe",
+        choices=sorted(RECIPES),
+        help="all settings together (classic, the walk-through; strong is for a result)",
+    )
     sub.add_argument("--loss", choices=("bce", "dice", "dice_bce"))
     sub.add_argument("--epochs", type=_count(1))
     sub.add_argument("--max-minutes", type=_positive, help=f"end {minutes} in time, with the schedule finished")
