@@ -16,11 +16,12 @@ from lungseg.lightning_module import LungSegmenter
 
 
 def trainer(epoch: int = 0, step: int = 1, **metrics: float) -> Any:
-    """As much of a trainer as the callbacks look at."""
+    """As much of a trainer as the callbacks look at; its checkpoints were written after ``epoch`` epochs."""
     tensors = {name: torch.tensor(value) for name, value in metrics.items()}
     return SimpleNamespace(
-        current_epoch=epoch, global_step=step, callback_metrics=tensors, should_stop=False, received_sigterm=False
-    )
+        current_epoch=epoch, global_step=step, callback_metrics=tensors, should_stop=False, received_sigterm=False,
+        checkpoint_callbacks=[SimpleNamespace(written=epoch)],
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -295,6 +295,12 @@ def test_batches_of_an_epoch_can_be_limited(slices: Path, tmp_path: Path) -> Non
     assert result.epochs == 3
 
 
+@pytest.mark.parametrize(("name", "value"), [("whole_slices", 1.0), ("tumour_share", -0.1), ("average", 1.0)])
+def test_shares_that_can_not_be_meant(slices: Path, tmp_path: Path, name: str, value: float) -> None:
+    error = refused(UsageError, "bad-setting", slices, tmp_path / "run", recipe=TINY.but(**{name: value}))
+    assert name in str(error)
+
+
 @pytest.mark.parametrize(("share_of_time", "kept"), [(math.inf, 2), (1e-9, 1)])
 def test_row_38_a_loss_of_nan_ends_training_and_keeps_the_last_good_checkpoint(
     slices: Path, done: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share_of_time: float, kept: int
@@ -611,7 +617,6 @@ def test_an_engine_of_ones_own_is_used_and_asked_for_on_resume(
         {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"loss": "mse"}, {"precision": "16"},
         {"augment": "blur"}, {"early_stop": -1}, {"max_minutes": -1.0}, {"max_minutes": float("nan")},
         {"limit_batches": -1}, {"workers": -1}, {"seed": 2**63}, {"batch_size": 10**30}, {"workers": 10**6},
-        {"recipe": TINY.but(whole_slices=1.0)}, {"recipe": TINY.but(tumour_share=-0.1)},
     ],
 )  # fmt: skip
 def test_settings_that_can_not_be_meant(slices: Path, tmp_path: Path, changes: dict) -> None:
