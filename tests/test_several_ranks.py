@@ -10,7 +10,7 @@ import pytest
 
 from lungseg.callbacks import read_metrics
 from lungseg.checkpoint import load_checkpoint
-from lungseg.config import UNetConfig
+from lungseg.config import AugmentConfig, UNetConfig
 
 from .forked import job, run_jobs
 from .training import TINY, same_weights, weights_of, write_slices
@@ -20,7 +20,10 @@ from .training import TINY, same_weights, weights_of, write_slices
 # Of 20 slices in batches of 9 the last has 2, so that of 4 ranks two have none.
 PAIR = TINY.but(batch_size=8, loss="bce", optimizer="adamw", schedule="one_cycle", epochs=4)
 DEEP = UNetConfig(widths=(4, 8), deep=1)
-UNEVEN = TINY.but(batch_size=9, loss="dice_bce", epochs=2, inner_val=0.3, unet=DEEP, average=0.9, draw_by="patient")
+ENDS = {"augmentation": AugmentConfig(window=16), "whole_slices": 0.5}
+UNEVEN = TINY.but(
+    batch_size=9, loss="dice_bce", epochs=2, inner_val=0.3, unet=DEEP, average=0.9, draw_by="patient", **ENDS
+)
 KILLED = TINY.but(epochs=2, schedule="one_cycle", optimizer="adamw", batch_size=5)
 
 
