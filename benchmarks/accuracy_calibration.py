@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accuracy_score import read_records
+from accuracy_tables import PAGE, where
 from speed_tables import between as write_between
 
 from lungseg.calibration import LogitHistogram, expected_calibration_error, fit_temperature, total
@@ -33,7 +33,6 @@ from lungseg.slice_file import read_slice
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "accuracy_calibration.json"
-PAGE = HERE.parent / "docs" / "accuracy.md"
 UNSURE = (0.05, 0.95)
 
 
@@ -76,38 +75,34 @@ def table(values: Mapping[str, Any]) -> str:
             ("temperature that the other folds give", ", ".join(f"{t:.2f}" for t in values["temperatures"].values())),
             ("pixels; of them tumour", f"{values['pixels']:,}; {share:.0%}")]  # fmt: skip
     lines = "".join(f"| {name} | {found} |\n" for name, found in rows)
-    machine = values["machine"]
-    where = machine.get("gpu") or f"{machine['cores']} cores of {machine['cpu']}"
     source = (f"\nMeasured {values['date']} on {values['patients']} held-out patients of the slice sets; trained "
-              f"{values['minutes']:.0f} minutes a fold on {where}.\n")  # fmt: skip
+              f"{values['minutes']:.0f} minutes a fold on {where(values['machine'])}.\n")  # fmt: skip
     return f"| `{values['row']}`, pixels with 0.05 < p < 0.95 | out of fold |\n| --- | --- |\n{lines}{source}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("processed", type=Path)
+    parser.add_argument("processed", type=Path, metavar="PROCESSED | write")
     parser.add_argument("runs", type=Path, nargs="?")
     args = parser.parse_args()
     if args.runs is None:
+        if str(args.processed) != "write":
+            parser.error("name RUNS as well, or only write")
         write_between(PAGE, "accuracy_calibration", table(json.loads(RESULT.read_text("utf-8"))))
         return
-    manifest, folds, patients = Manifest.read(args.processed), dict[int, list[LogitHistogram]](), 0
-    for path in sorted(args.runs.glob("fold*-seed*/levels.npz")):
-        matched = re.match(r"fold(\d+)-seed", path.parent.name)
-        assert matched is not None
-        folds.setdefault(int(matched[1]), []).append(unsure_pixels(path, manifest))
-        if len(folds[int(matched[1])]) == 1:
-            with np.load(path, allow_pickle=False) as kept:
-                patients += len(kept.files)
-    if len(folds) < 2:
-        raise SystemExit(f"{args.runs} holds fewer than two folds: there is nothing to fit a temperature on")
-    found = nested({fold: total(histograms) for fold, histograms in folds.items()})
+    manifest, folds = Manifest.read(args.processed), dict[int, LogitHistogram]()
     records = [record for record in read_records([args.runs.parents[1]]) if record.system == args.runs.name]
+    for record in records:
+        levels = args.runs / f"fold{record.fold}-seed{record.seed}" / "levels.npz"
+        folds[record.fold] = folds.get(record.fold, LogitHistogram()) + unsure_pixels(levels, manifest)
+    if len(folds) < 2:
+        raise SystemExit(f"{args.runs} has records of fewer than two folds: there is nothing to fit a temperature on")
+    found = nested(folds)
     minutes = sum(record.seconds["train"] for record in records) / len(records) / 60
     facts = {
         "date": datetime.date.today().isoformat(),
         "row": args.runs.name,
-        "patients": patients,
+        "patients": len({case.case for record in records for case in record.cases}),
         "minutes": round(minutes, 2),
         "machine": dict(records[0].machine),
         "recipe": records[0].settings["recipe"],

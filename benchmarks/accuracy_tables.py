@@ -8,9 +8,8 @@
 `collect` reads ``FOLDER/SYSTEM/fold*.json``, writes `benchmarks/results/accuracy_gpu.json` and the tables of
 docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and their
 table, where the reference is called `base`; `cpu` the same with systems that were trained on a CPU,
-`benchmarks/results/accuracy_cpu.json`; `write` writes only the tables again, also of studies that are kept
-(``KEPT``).  What is compared is compared on the
-patients that both have, so on the same folds.
+`benchmarks/results/accuracy_cpu.json`; `write` writes only the tables again, also of studies that are kept (``KEPT``).
+What is compared is compared on the patients that both have, so on the same folds.
 """
 
 from __future__ import annotations
@@ -244,9 +243,13 @@ def _source(values: Mapping[str, Any]) -> str:
     if not values:
         return "\nNot measured yet; benchmarks/README.md has the commands.\n"
     facts = values["machine"]
-    where = facts.get("gpu") or f"{facts.get('cores')} cores of {facts.get('cpu')}"
-    measured = f"Measured {values['date']} on {where}, torch {facts.get('torch')}"
+    measured = f"Measured {values['date']} on {where(facts)}, torch {facts.get('torch')}"
     return f"\n{measured}: {values['what']}. Limits: {values['limits']}.\n"
+
+
+def where(facts: Mapping[str, Any]) -> str:
+    """The device of a record's ``machine`` in words."""
+    return facts.get("gpu") or f"{facts.get('cores')} cores of {facts.get('cpu')}"
 
 
 def _mean_by_case(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import RESULTS, _table
-from speed_tables import between
+from speed_tables import between, places
 
 from lungseg.files import read_json
 
@@ -36,21 +36,14 @@ def write() -> None:
     rows.append(("what the cluster adds to a case, quickest round", slow))
     dates = sorted({run["date"] for run in runs.values()})
     facts = content["machine"]
-    when, where = " to ".join(dict.fromkeys((dates[0], dates[-1]))), f"{facts['cores']} cores of {_cpus(runs)}"
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    where = f"{facts['cores']} cores of {places({name: run['cpu'] for name, run in runs.items()})}"
     note = f"\nMeasured {when} on {where}, by `make bench-cluster`. {content['what']}."
     if rate is not None:
         others = [100 * share for share in rate.get("share_of_others", [])]
         note += f" Load {rate['load_before']} before the throughput"
         note += f"; other programs took {min(others):.0f} to {max(others):.0f} % of its CPU time." if others else "."
     between(DOCUMENT, "cluster", _table(("run", "result"), rows) + note + "\n")
-
-
-def _cpus(runs: dict[str, Any]) -> str:
-    """The processors, with the runs that each did where there are several."""
-    by: dict[str, list[str]] = {}
-    for name, run in runs.items():
-        by.setdefault(run["cpu"], []).append(name)
-    return " and ".join(cpu if len(by) == 1 else f"{cpu} ({', '.join(names)})" for cpu, names in by.items())
 
 
 def _said(name: str, run: dict[str, Any] | None) -> str:

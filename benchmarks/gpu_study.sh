@@ -3,12 +3,11 @@
 #   benchmarks/gpu_study.sh setup    WORK REAL             lay the slice sets out and preprocess them
 #   benchmarks/gpu_study.sh ablation WORK SECONDS MINUTES [--rows NAME ...]  ingredients of `strong`, two folds
 #   benchmarks/gpu_study.sh systems  WORK SECONDS MINUTES BASELINE TRAINER [--base JSON ...]
-#                                    recipe and nnU-Net on two folds, strong on all four, side by side
-#   benchmarks/gpu_study.sh results  WORK FOLDER           all records, and the probabilities, records as .tgz, probabilities as .tar
+#                                    recipe and nnU-Net on two folds, strong and classic on all four, side by side
+#   benchmarks/gpu_study.sh results  WORK FOLDER           the records as .tgz and the probabilities as .tar
 # REAL is a folder with build_task06.py and the slices; BASELINE the published recipe's scripts; TRAINER the ending of
 # one of nnU-Net's trainers, such as 5epochs.  Every job of ours trains for MINUTES, so that none is stopped before it is
-# scored.  On an H200 (2026-11-26) 14 jobs side by side made 103 steps a second together, 2 jobs 60: six at a time do.
-# In the company of eight of ours, the recipe did 20 of its 30 epochs and nnU-Net three of five in 5.5 minutes.
+# scored.  Many jobs side by side make each other slow, and the peers more so: give `systems` nine minutes or more.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 piece=$1
@@ -35,22 +34,23 @@ case $piece in
     # Counts of patients do not depend on what else runs; minutes do, and each record says how many ran side by side.
     peers "$3" recipe --baseline "$5" --workers 4 &
     peers "$3" nnunet --trainer "$6" --mirrored-only &
-    ablation "$work/systems" --rows strong --minutes "$4" --folds 0,1,2,3 --side-by-side 4 --threads 1 \
+    ablation "$work/systems" --rows strong classic --minutes "$4" --folds 0,1,2,3 --side-by-side 4 --threads 1 \
       --device cuda --seconds "$3" "${@:7}" &
     wait
     ;;
   results)
+    out=$(cd "$3" && pwd)
     cd "$work"
     find . \( -path './ablation/*/fold*.json' -o -path './systems/*/fold*.json' -o -name thresholds.json \
-      -o -name metrics.csv -o -name log.txt -o -path './peers/*.log' \) -print0 | tar czf "$3/records.tgz" --null -T -
+      -o -name metrics.csv -o -name log.txt -o -path './peers/*.log' \) -print0 | tar czf "$out/records.tgz" --null -T -
     mkdir -p ablation systems
     for fold in 0 1; do
-      find ./ablation -path "*fold$fold*/levels.npz" -print0 | tar cf "$3/levels$fold.tar" --null -T -
+      find ./ablation -path "*fold$fold*/levels.npz" -print0 | tar cf "$out/levels$fold.tar" --null -T -
     done
-    find ./systems -name levels.npz -print0 2> /dev/null | tar cf "$3/levels_systems.tar" --null -T -
+    find ./systems -name levels.npz -print0 2> /dev/null | tar cf "$out/levels_systems.tar" --null -T -
     ;;
   *)
-    sed -n '2,11p' "$0"
+    sed -n '2,10p' "$0"
     exit 2
     ;;
 esac

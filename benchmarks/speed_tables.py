@@ -339,15 +339,26 @@ def _measured(found: dict[str, Any]) -> str:
     if not found:
         return "Not measured yet; `make bench` fills this in."
     dates = sorted({row["date"] for row in found.values()})
-    rows: dict[str, list[str]] = {}
-    for name, row in found.items():
-        rows.setdefault("{cores} cores of {cpu}, torch {torch}".format(**row["machine"]), []).append(name)
-    where = [machine if len(rows) == 1 else f"{machine} ({', '.join(names)})" for machine, names in rows.items()]
+    where = places(
+        {name: "{cores} cores of {cpu}, torch {torch}".format(**row["machine"]) for name, row in found.items()}
+    )
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return (
-        f"Measured {when} on {' and '.join(where)}, by `make bench`. "
+        f"Measured {when} on {where}, by `make bench`. "
         f"Medians of runs in turns, smallest and largest in brackets.{_shared(found)}"
     )
+
+
+def places(of: dict[str, str]) -> str:
+    """Where everything was measured, with the names of what was measured where if that was not one place.
+
+    Args:
+        of: the place by the name of what was measured there.
+    """
+    names: dict[str, list[str]] = {}
+    for name, place in of.items():
+        names.setdefault(place, []).append(name)
+    return " and ".join(place if len(names) == 1 else f"{place} ({', '.join(at)})" for place, at in names.items())
 
 
 def _shared(found: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def scratch() -> Path:
     """A new folder to write to, in memory where that has room: what is compared is work, not what a disk did before.
 
     Folders are emptied between runs.  On a virtual machine with ext4 without a journal, each new file was then seen to
-    take up to 0.6 ms in place of 0.02 ms for some minutes; that the kernel passes over inodes that were deleted of late
+    take many times as long for some minutes; that the kernel passes over inodes that were deleted of late
     would explain it, and was not traced.
     """
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES < available_memory()

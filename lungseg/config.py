@@ -145,6 +145,13 @@ class Recipe:
     whole_slices: float = 0.0
     test_mirror: bool = False
 
+    @property
+    def at_the_end(self) -> Recipe | None:
+        """The recipe of the run's last part, on whole slices; None where it is no other."""
+        if not self.augmentation.window or not self.whole_slices:
+            return None
+        return replace(self, augmentation=replace(self.augmentation, window=0), compile=False)
+
     def but(self, **changes: Any) -> Recipe:
         """The same recipe with some settings changed; ``None`` leaves a setting as it is."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})

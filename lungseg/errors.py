@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 NOTICE = "Research only, not a medical device, not for clinical use."
 
@@ -95,7 +95,7 @@ class LungsegError(Exception):
         return f"{self.stage}: {self.problem}" if self.stage else str(self.problem)
 
     @classmethod
-    def of(cls, code: str, what: str, **fields: Any) -> LungsegError:
+    def of(cls, code: str, what: str, **fields: Any) -> Self:
         """Short form: ``raise UsageError.of("no-such-file", "there is no such file", file=path)``."""
         stage = fields.pop("stage", "")
         if "file" in fields:

@@ -214,8 +214,7 @@ def _attempt(function: Callable[[T], R], case: str, task: T) -> Outcome[R]:
         return Outcome(case, error=MachineError(problem))
     except Exception as error:
         if is_store_error(error):
-            failed = store_error(error)
-            return Outcome(case, error=type(failed)(failed.problem.at(case=case)))
+            return Outcome(case, error=MachineError(store_error(error).problem.at(case=case)))
         raise
 
 

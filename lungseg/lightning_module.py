@@ -180,17 +180,17 @@ class LungSegmenter(pl.LightningModule):
     @property
     def progress(self) -> float:
         """How far the run is, 0.0 to 1.0."""
-        total = self.steps_per_epoch * self.recipe.epochs
-        elapsed_s = from_first(self.elapsed_s) if self.max_minutes else 0.0
-        return run_progress(self.global_step, total, elapsed_s, self.max_minutes)
+        return self._progress_at(self.global_step)
 
     @property
     def progress_after_epoch(self) -> float:
         """How far the run will be when the epoch that begins is over, if its steps take as long as those before."""
+        return self._progress_at(self.global_step + self.steps_per_epoch)
+
+    def _progress_at(self, step: int) -> float:
         done, total = self.global_step, self.steps_per_epoch * self.recipe.epochs
-        then = done + self.steps_per_epoch
-        elapsed_s = from_first(self.elapsed_s) * (then / done if done else 1.0) if self.max_minutes else 0.0
-        return run_progress(then, total, elapsed_s, self.max_minutes)
+        elapsed_s = from_first(self.elapsed_s) * (step / done if done else 1.0) if self.max_minutes else 0.0
+        return run_progress(step, total, elapsed_s, self.max_minutes)
 
     @property
     def elapsed_s(self) -> float:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .augment import Phased
 from .dataset import LungDataset, make_sampler
 from .errors import LungsegError
 from .memory import available_memory
+from .phased import Phased
 from .ranks import Share, shares
 from .resident import ResidentBatches
 

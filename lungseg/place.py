@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from .errors import LungsegError, MachineError, UsageError
+from .errors import MachineError, UsageError
 
 # Two letters or more, so that no drive of Windows is taken for one.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
@@ -78,13 +78,12 @@ def _ask_for_bucket(path: Any, name: str) -> None:
         return
 
 
-def store_error(error: BaseException, name: str | Path = "") -> LungsegError:
+def store_error(error: BaseException, name: str | Path = "") -> MachineError:
     """The package's own error for one of a store's client."""
     found = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     mend = "Check the address, the network, and the keys that the store's client finds (docs/clusters.md)."
-    return MachineError.of(
-        "no-store-answer", "the store refuses, or can not be reached", found=found, file=name, mend=mend
-    )
+    what = "the store refuses, or can not be reached"
+    return MachineError.of("no-store-answer", what, found=found, file=name, mend=mend)
 
 
 def is_store_error(error: BaseException) -> bool:

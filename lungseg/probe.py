@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -64,10 +64,9 @@ def probe(recipe: Recipe, device: str = "auto", *, size: int = 256, seconds: flo
             torch.cuda.reset_peak_memory_stats(target)
         module = LungSegmenter({"recipe": to_dict(recipe)}).to(target)
         train_s = _training(module, recipe, target, size, seconds)
-        if recipe.augmentation.window and recipe.whole_slices:  # its end takes longer, and most memory
-            whole = replace(recipe, augmentation=replace(recipe.augmentation, window=0))
-            at_end = _training(module, whole, target, size, seconds)
-            train_s += recipe.whole_slices * (at_end - train_s)
+        if recipe.at_the_end is not None:  # which takes longer, and most memory
+            end_s = _training(module, recipe.at_the_end, target, size, seconds)
+            train_s += recipe.whole_slices * (end_s - train_s)
         forward_s = _forward(module, recipe, target, size, seconds)
         taken = torch.cuda.max_memory_allocated(target) if target.type == "cuda" else 0
     return NetworkRates(str(target), train_s, forward_s, parameter_count(module.net), taken)

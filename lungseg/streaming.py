@@ -23,9 +23,10 @@ from litdata import CombinedStreamingDataset, StreamingDataset
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
-from .augment import Augment, Phased
+from .augment import Augment
 from .errors import UsageError
 from .loaders import HANG_S, tell_progress
+from .phased import Phased
 from .randomness import SampleRandom
 from .ranks import Share
 from .shard_stream import Streamed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from . import run_folder as runs
-from .augment import Augment, Phased, augment_named, from_albumentations, windowed
+from .augment import Augment, augment_named, from_albumentations, windowed
 from .checkpoint import FOLDER
 from .config import Recipe
 from .dataset import LungDataset
@@ -26,6 +25,7 @@ from .leakage import check_other_files
 from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory, fits_on_device
 from .manifest import Manifest
 from .parallel import check_place, check_shares, own_device
+from .phased import Phased
 from .place import local
 from .placement import Place, find_place
 from .ranks import own_share
@@ -252,11 +252,10 @@ def _written(run: Path, result: RunResult) -> None:
 
 def _engine(augment: Any, recipe: Recipe) -> Augment | None:
     """The augmentation of the run, with whole slices at its end where the recipe asks for them."""
-    engine = _plain_engine(augment, recipe)
-    if engine is None or not recipe.augmentation.window or not recipe.whole_slices:
+    engine, end = _plain_engine(augment, recipe), recipe.at_the_end
+    if engine is None or end is None:
         return engine
-    whole = replace(recipe, augmentation=replace(recipe.augmentation, window=0), compile=False)
-    return Phased(engine, _plain_engine(augment, whole), recipe.whole_slices)
+    return Phased(engine, _plain_engine(augment, end), recipe.whole_slices)
 
 
 def _plain_engine(augment: Any, recipe: Recipe) -> Augment | None:

@@ -33,7 +33,7 @@ from . import folder_store
 from .dask_processes import DaskProcesses
 from .known_network import write_run
 from .training import TINY
-from .volumes import tree_bytes, write_tree
+from .volumes import tree_bytes, write_damaged_tree
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six labelled scans and a test scan, one of them cut off."""
-    root = write_tree(tmp_path_factory.mktemp("scans") / "root", cases=6)
-    bad = root / "imagesTr/lung_003.nii.gz"
-    bad.write_bytes(bad.read_bytes()[:-100])
-    return root
+    return write_damaged_tree(tmp_path_factory.mktemp("scans") / "root", cases=6)
 
 
 def test_preprocess_writes_the_same_bytes_and_a_rerun_only_what_is_missing(

@@ -23,7 +23,7 @@ from lungseg.tree import read_tree
 from lungseg.verify import verify
 
 from .known_network import write_run
-from .volumes import tree_bytes, write_tree
+from .volumes import tree_bytes, write_damaged_tree
 
 
 @pytest.fixture
@@ -38,10 +38,7 @@ def store() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_tree(tmp_path_factory.mktemp("scans") / "root", cases=4)
-    bad = root / "imagesTr/lung_003.nii.gz"
-    bad.write_bytes(bad.read_bytes()[:-100])
-    return root
+    return write_damaged_tree(tmp_path_factory.mktemp("scans") / "root", cases=4)
 
 
 def upload(root: Path, address: str) -> None:

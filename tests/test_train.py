@@ -24,7 +24,6 @@ import lungseg.fitting
 import lungseg.loaders
 import lungseg.saving
 import lungseg.train
-from lungseg.augment import Phased
 from lungseg.callbacks import COLUMNS, EndOfRun
 from lungseg.checkpoint import load_model
 from lungseg.config import AugmentConfig, UNetConfig
@@ -34,6 +33,7 @@ from lungseg.files import folder_lock
 from lungseg.lightning_module import LungSegmenter
 from lungseg.manifest import Manifest
 from lungseg.metrics import dice, soft_dice_pooled
+from lungseg.phased import Phased
 from lungseg.preprocess import preprocess
 from lungseg.run_folder import RunResult, processed_folder
 from lungseg.sample import write_sample

@@ -69,6 +69,13 @@ def raw_bytes(array: np.ndarray, affine: np.ndarray | None = None) -> bytearray:
     return bytearray(image.to_bytes())
 
 
+def write_damaged_tree(root: Path, cases: int) -> Path:
+    """A tree as :func:`write_tree` makes it, whose scan lung_003 is cut off."""
+    bad = write_tree(root, cases) / "imagesTr/lung_003.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:-100])
+    return root
+
+
 def write_tree(root: Path, cases: int = 3, test_cases: int = 1, shape: tuple[int, int, int] = (24, 24, 10)) -> Path:
     """A small Task06_Lung tree; the tumour of case n begins at voxel (6 + n, 6, 4)."""
     names = [f"lung_{number:03d}" for number in range(1, cases + 1)]

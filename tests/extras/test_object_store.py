@@ -29,7 +29,7 @@ from lungseg.verify import verify
 from tests.dask_processes import DaskProcesses
 from tests.extras.s3_server import BUCKET, Store, s3_server
 from tests.known_network import write_run
-from tests.volumes import tree_bytes, write_tree
+from tests.volumes import tree_bytes, write_damaged_tree
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -52,10 +52,7 @@ def cluster(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five labelled scans and a test scan, one of them cut off."""
-    root = write_tree(tmp_path_factory.mktemp("scans") / "root", cases=5)
-    bad = root / "imagesTr/lung_003.nii.gz"
-    bad.write_bytes(bad.read_bytes()[:-100])
-    return root
+    return write_damaged_tree(tmp_path_factory.mktemp("scans") / "root", cases=5)
 
 
 @pytest.fixture(scope="module")
