@@ -72,6 +72,7 @@ def rows(changes: dict[str, Any]) -> dict[str, Recipe]:
         "each pixel for itself": strong.but(unet=replace(unet, patch=1)),
         "twice as wide": strong.but(unet=replace(unet, widths=tuple(2 * width for width in unet.widths))),
         "half the learning rate": strong.but(learning_rate=1e-3),
+        "with neighbours": strong.but(neighbours=1),
         "windows to the end": replace(strong, whole_slices=0.0),
         "whole slices": strong.but(augmentation=replace(augmentation, window=0), batch_size=16),
         "no mirror image in prediction": replace(strong, test_mirror=False),
@@ -213,6 +214,7 @@ def scored(
     from lungseg.case_record import image_name, mask_name
     from lungseg.inference import Segmenter
     from lungseg.manifest import Manifest
+    from lungseg.neighbours import Neighbours
     from lungseg.run_folder import SPLITS
     from lungseg.slice_file import read_slice
     from lungseg.splits import Split
@@ -225,8 +227,15 @@ def scored(
         folder, slices = manifest.root / case, manifest.record(case).slices
         images = [read_slice(folder / image_name(z), np.float16, size) for z in slices]
         truth = np.stack([read_slice(folder / mask_name(z), np.uint8, size) for z in slices])
-        probability = np.stack(list(segmenter.probabilities(images)))
-        cases.append(score.CaseCounts(case, *score.counts(truth, probability > 0.5), len(slices)))
+        if manifest.slice_sets:
+            probability = np.stack(list(segmenter.probabilities(images)))
+        else:
+            slice_mm = manifest.record(case).las_spacing_mm[2]
+            probability = np.stack(list(segmenter.probabilities(images, slices, slice_mm)))
+            # Alike for all rows: a slice with one neighbour, at the end of a stack, tells that the tumour ends there.
+            both = [len(set(row)) == 3 for row in Neighbours(1).table(slices, slice_mm).tolist()]
+            truth, probability = truth[both], probability[both]
+        cases.append(score.CaseCounts(case, *score.counts(truth, probability > 0.5), len(truth)))
         found[case] = [score.counts(truth, probability > threshold) for threshold in THRESHOLDS]
         levels = np.rint(probability * 255.0).astype(np.uint8)
         kept[case] = np.where(levels < 255 * THRESHOLDS[0], 0, levels)  # what no threshold keeps only takes room

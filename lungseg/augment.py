@@ -40,7 +40,7 @@ class Augment(Protocol):
         """Transform a batch.
 
         Args:
-            image: ``float32 [B, 1, H, W]``, preprocessed (air is ``config.AIR``).
+            image: ``float32 [B, C, H, W]``, preprocessed (air is ``config.AIR``); one channel without neighbours.
             mask: ``float32 [B, 1, H, W]``, values 0 and 1.
             generator: the random numbers of the B samples.
 
@@ -101,7 +101,8 @@ class Windowed:
         if self.side >= size:
             return image, mask
         starts = window_starts(mask, generator, size, self.side)
-        return cut(image[:, 0], starts, self.side)[:, None], cut(mask[:, 0], starts, self.side)[:, None]
+        shown = cut(image.permute(0, 2, 3, 1), starts, self.side).permute(0, 3, 1, 2).contiguous()
+        return shown, cut(mask[:, 0], starts, self.side)[:, None]
 
 
 def windowed(engine: Augment | None, config: AugmentConfig) -> Augment | None:

@@ -69,7 +69,7 @@ def move(
     """Image (bilinear) and mask (nearest) of a batch, moved; outside is air and no tumour.
 
     Args:
-        image: ``float32`` or ``float16 [B, 1, S, S]``.
+        image: ``float32`` or ``float16 [B, C, S, S]``.
         mask: ``float32`` or ``uint8 [B, 1, S, S]``, 0 and 1.
         moves: what was drawn for each.
         nodes: of the noise.
@@ -77,15 +77,18 @@ def move(
         window: side of the square part that is wanted, pixels (see :mod:`lungseg.window`); 0 is the whole slice.
 
     Returns:
-        ``float32 [B, 1, side, side]`` twice.
+        ``float32 [B, C, side, side]`` and ``[B, 1, side, side]``.
     """
     size = image.shape[-1]
     side = window if 0 < window < size else size
     # In one piece: of two, the allocator would give one back to the system after every batch, and the system clears it.
-    new_image, new_mask = torch.empty(2, len(image), 1, side, side)
-    mask, desk = mask.contiguous(), _DESKS.desk(size, nodes)
+    count, channels = image.shape[:2]
+    new = torch.empty((channels + 1) * count, side, side)
+    new_image = new[: channels * count].view(count, channels, side, side)
+    new_mask = new[channels * count :].view(count, 1, side, side)
+    mask, desk = mask.contiguous(), _DESKS.desk(size, nodes, channels)
     for k, noise in enumerate(generator.uniform_each("elastic", 2 * len(nodes) ** 2)):
-        desk.lay(image[k, 0], mask[k, 0], moves[k], noise)
+        desk.lay(image[k], mask[k, 0], moves[k], noise)
         rows = columns = slice(None)
         if side < size:  # only what is seen is worked out
             row, column = window_starts(desk.coarse_mask(), generator.sample(k), size, side)[0].tolist()
@@ -107,11 +110,11 @@ class _Desk:
     part, which so costs nothing.
     """
 
-    def __init__(self, size: int, nodes: Nodes) -> None:
+    def __init__(self, size: int, nodes: Nodes, channels: int) -> None:
         side, start, count = 2 * size, size // 2, len(nodes)
-        self.image, self.mask = torch.full((1, 1, side, side), AIR), torch.zeros(1, 1, side, side)
+        self.image, self.mask = torch.full((1, channels, side, side), AIR), torch.zeros(1, 1, side, side)
         middle = slice(start, start + size)
-        self._image, self._mask = self.image[0, 0, middle, middle], self.mask[0, 0, middle, middle]
+        self._image, self._mask = self.image[0, :, middle, middle], self.mask[0, 0, middle, middle]
         self._off_centre = (2 * start - size) / side  # half a pixel where the side is odd
         self.tumour = False
 
@@ -128,7 +131,7 @@ class _Desk:
         """Put a sample on the desk.
 
         Args:
-            image: ``[S, S]``.
+            image: ``[C, S, S]``.
             mask: ``[S, S]``, contiguous.
             move: where it is moved to.
             noise: uniform in [0, 1), ``float32 [2 * K * K]``.
@@ -171,12 +174,12 @@ class _Desks(threading.local):
     """The desk of a thread, for as long as slices and settings stay the same."""
 
     def __init__(self) -> None:
-        self._key: tuple[int, Nodes] | None = None
+        self._key: tuple[int, Nodes, int] | None = None
         self._desk: _Desk | None = None
 
-    def desk(self, size: int, nodes: Nodes) -> _Desk:
-        if self._desk is None or self._key != (size, nodes):
-            self._key, self._desk = (size, nodes), _Desk(size, nodes)
+    def desk(self, size: int, nodes: Nodes, channels: int) -> _Desk:
+        if self._desk is None or self._key != (size, nodes, channels):
+            self._key, self._desk = (size, nodes, channels), _Desk(size, nodes, channels)
         return self._desk
 
 

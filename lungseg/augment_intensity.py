@@ -46,7 +46,7 @@ def change_intensity(image: Tensor, generator: SampleRandom, config: AugmentConf
     """Blur, then noise, then contrast and offset, each where the config asks for it.
 
     Args:
-        image: ``float32 [B, 1, H, W]``, HU / 3071; B may be 0.
+        image: ``float32 [B, C, H, W]``, HU / 3071; B may be 0.
         generator: the random numbers of the B samples.
         config: the ranges.
 
@@ -73,7 +73,7 @@ def blurred(image: Tensor, sigma: Tensor, largest: float) -> Tensor:
     """Each sample under a Gaussian of its own.
 
     Args:
-        image: ``float32 [B, 1, H, W]``; its edge is repeated outside.
+        image: ``float32 [B, C, H, W]``; its edge is repeated outside.
         sigma: standard deviations, pixels, ``float32 [B]``; 0 leaves a sample as it is.
         largest: no ``sigma`` is above, pixels.
     """
@@ -82,6 +82,8 @@ def blurred(image: Tensor, sigma: Tensor, largest: float) -> Tensor:
     # At 0 the exponent has to be large and finite: the middle is then 1 and all else 0.
     kernel = torch.exp(-(distance**2) / (2.0 * sigma.clamp(min=0.1)[:, None] ** 2))
     kernel = (kernel / kernel.sum(1, keepdim=True))[:, None]  # [B, 1, K]
-    rows = F.pad(image.transpose(0, 1), (reach, reach, reach, reach), mode="replicate")  # [1, B, H + 2r, W + 2r]
-    rows = F.conv2d(rows, kernel[:, :, None], groups=len(image))
-    return F.conv2d(rows, kernel[..., None], groups=len(image)).transpose(0, 1)
+    kernel = kernel.repeat_interleave(image.shape[1], 0)  # [B * C, 1, K]
+    planes = image.flatten(0, 1)[None]  # [1, B * C, H, W]
+    rows = F.pad(planes, (reach, reach, reach, reach), mode="replicate")  # [1, B * C, H + 2r, W + 2r]
+    rows = F.conv2d(rows, kernel[:, :, None], groups=len(kernel))
+    return F.conv2d(rows, kernel[..., None], groups=len(kernel)).view_as(image)

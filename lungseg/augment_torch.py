@@ -83,11 +83,12 @@ class TorchAugment:
     @torch.no_grad()
     def __call__(self, image: Tensor, mask: Tensor, generator: SampleRandom) -> tuple[Tensor, Tensor]:
         size = image.shape[-1]
-        if image.ndim != 4 or image.shape != mask.shape or image.shape[-2] != size or len(generator) != len(image):
+        alike = image.ndim == 4 and mask.shape == (len(image), 1, size, size) and image.shape[-2] == size
+        if not alike or len(generator) != len(image):
             raise UsageError.of(
                 "augment-batch",
                 "the augmentation needs square slices with a mask and a random number stream each",
-                expected="image and mask [B, 1, S, S], B indices",
+                expected="image [B, C, S, S] and mask [B, 1, S, S], B indices",
                 found=f"image {list(image.shape)}, mask {list(mask.shape)}, {len(generator)} indices",
             )
         self._shape = self._shape or image.shape
@@ -227,12 +228,12 @@ def sample(image: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, Tens
     """Image (bilinear) and mask (nearest) at ``positions``; outside is air and no tumour.
 
     Args:
-        image: ``float32 [B, 1, S, S]``.
+        image: ``float32 [B, C, S, S]``.
         mask: ``float32 [B, 1, S, S]``.
         positions: ``float32 [B, h, w, 2]`` (see :meth:`TorchAugment.positions`).
 
     Returns:
-        ``float32 [B, 1, h, w]`` twice.
+        ``float32 [B, C, h, w]`` and ``[B, 1, h, w]``.
     """
     # Outside counts as 0 in grid_sample; what part of a pixel lies outside is filled up with air.
     size = image.shape[-1]

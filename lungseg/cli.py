@@ -247,6 +247,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--sha256", help="as for download")
     sub.add_argument("--recipe", choices=sorted(RECIPES), default="strong", help="how each fold is trained (strong)")
     sub.add_argument("--epochs", type=_count(1))
+    _neighbours(sub)
     sub.add_argument(
         "--max-minutes", type=_positive, help="end each fold's training in time, with the schedule finished"
     )
@@ -371,6 +372,7 @@ def _training_settings(args: argparse.Namespace) -> dict[str, Any]:
         "device": args.device,
         "workers": args.loader_workers,
         "compile": args.compile,
+        "neighbours": args.neighbours,
     }
 
 
@@ -457,6 +459,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         "source": args.source,
         "recipe": args.recipe,
         "epochs": args.epochs,
+        "neighbours": args.neighbours,
         "max_minutes": args.max_minutes,
         "folds": args.folds,
         "splits": args.splits,
@@ -493,6 +496,11 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", metavar="ADDRESS", help=text)
 
 
+def _neighbours(parser: argparse.ArgumentParser) -> None:
+    text = "slices on each side that the network sees with each slice (0)"
+    parser.add_argument("--neighbours", type=_count(0), metavar="N", help=text)
+
+
 def _slice_sets(parser: argparse.ArgumentParser, default: bool | None) -> None:
     text = "the stacks have gaps, so that distances, volumes and lesions are left out of every measure"
     parser.add_argument("--slice-sets", action=argparse.BooleanOptionalAction, default=default, help=text)
@@ -513,6 +521,7 @@ def _training(
     sub.add_argument("--augment", choices=("torch", "imgaug", "none"))
     sub.add_argument("--batch-size", type=_count(1), help="slices a step, on all devices together")
     sub.add_argument("--learning-rate", type=_positive)
+    _neighbours(sub)
     sub.add_argument(
         "--inner-val",
         type=_share,

@@ -121,6 +121,9 @@ class Recipe:
         whole_slices: share of the run, its end and at least its last epoch, in which training sees whole slices and not
             the augmentation's windows; they are not compiled.
         test_mirror: predict each slice and its mirror image, left for right, and take the mean.
+        neighbours: slices on each side that are shown with each slice as further channels (see
+            :mod:`lungseg.neighbours`); ``unet.in_channels`` has to be twice as many and one.
+        neighbour_mm: from one of them to the next, millimetres.
     """
 
     name: str = "classic"
@@ -144,6 +147,8 @@ class Recipe:
     average: float = 0.0
     whole_slices: float = 0.0
     test_mirror: bool = False
+    neighbours: int = 0
+    neighbour_mm: float = 2.5
 
     @property
     def at_the_end(self) -> Recipe | None:
@@ -153,8 +158,14 @@ class Recipe:
         return replace(self, augmentation=replace(self.augmentation, window=0), compile=False)
 
     def but(self, **changes: Any) -> Recipe:
-        """The same recipe with some settings changed; ``None`` leaves a setting as it is."""
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+        """The same recipe with some settings changed; ``None`` leaves a setting as it is.
+
+        With ``neighbours`` and without ``unet``, the network takes as many channels as that makes.
+        """
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if type(changes.get("neighbours")) is int and "unet" not in changes:
+            changes["unet"] = replace(self.unet, in_channels=2 * changes["neighbours"] + 1)
+        return replace(self, **changes)
 
 
 RECIPES: dict[str, Recipe] = {

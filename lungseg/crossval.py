@@ -51,6 +51,7 @@ def crossval(
     learning_rate: float | None = None,
     precision: str | None = None,
     compile: bool | None = None,
+    neighbours: int | None = None,
     device: str = "auto",
     workers: int | None = None,
     in_memory: bool | None = None,
@@ -72,9 +73,9 @@ def crossval(
         n_folds: folds that the patients are parted into (default 5).
         splits: a file with the folds, such as nnU-Net's ``splits_final.json``.
         folds: which to train now: ``"all"``, ``"0,2"`` or numbers; those trained before are kept and scored too.
-        recipe, loss, epochs, augment, inner_val, early_stop, seed, batch_size, learning_rate, precision, compile: as
-            for :func:`~lungseg.train.train`, the same for each fold.  What is left at None is what the run was started
-            with.
+        recipe, loss, epochs, augment, inner_val, early_stop, seed, batch_size, learning_rate, precision, compile,
+            neighbours: as for :func:`~lungseg.train.train`, the same for each fold.  What is left at None is what the
+            run was started with.
         max_minutes: time limit of each fold's training, not of all together.
         device: as for ``train``, or several, ``cuda:0,cuda:1``, which train a fold each at a time; ``auto`` takes all
             GPUs that there are.
@@ -111,6 +112,7 @@ def crossval(
         "learning_rate": learning_rate,
         "precision": precision,
         "compile": compile,
+        "neighbours": neighbours,
         "augment": augment if augment is None or isinstance(augment, str) else CUSTOM,
     }
     with folder_lock(run, stage=STAGE):

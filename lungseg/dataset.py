@@ -21,6 +21,7 @@ from .case_record import image_name, mask_name
 from .errors import LungsegError, UsageError
 from .manifest import Manifest
 from .memory import Room
+from .neighbours import ALONE, Neighbours
 from .progress import progress
 from .randomness import SampleRandom
 from .sampler import TumourSampler, sampler_weights
@@ -52,6 +53,7 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
         check: compare each file with its hash in the manifest whenever it is read.
         labels: refuse cases without a label; False takes them with empty masks.
         with_index: give (image, mask, index) with an ``int64`` scalar, for augmentation outside of the dataset.
+        neighbours: slices of the same scan that are shown with each one; the image is then ``[channels, size, size]``.
 
     Attributes:
         cases: names of the cases, as given.
@@ -75,6 +77,7 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
         check: bool = True,
         labels: bool = True,
         with_index: bool = False,
+        neighbours: Neighbours = ALONE,
     ) -> None:
         self.manifest = processed if isinstance(processed, Manifest) else Manifest.read(processed)
         self.cases = tuple(cases)
@@ -92,6 +95,7 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
         )
         if not len(self):
             raise UsageError.of("no-slices", "there are no slices to load", file=self.manifest.root)
+        self._shown = _shown_together(self, neighbours) if neighbours.count else None
         # Shared memory, so that persistent workers see a new epoch as well.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._stored: tuple[Tensor, Tensor] | None = self._load() if in_memory else None
@@ -124,9 +128,10 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
         assert self._stored is not None
         images, masks = self._stored
         self._stored = images.to(device), masks.to(device)
+        self._shown = None if self._shown is None else self._shown.to(device)
 
     def batch(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, ...]:
-        """Images and masks ``float32 [B, 1, size, size]``, and with ``with_index`` the indices ``int64 [B]``.
+        """Images ``float32 [B, channels, size, size]``, masks ``[B, 1, size, size]``; with ``with_index`` the indices.
 
         Raises:
             LungsegError: a slice is missing or damaged, or the augmentation fails; the file is named.
@@ -147,12 +152,19 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
         if self._stored is not None:
             stored_images, stored_masks = self._stored
             slices = slices.to(stored_images.device)
-            images, masks = stored_images[slices], stored_masks[slices]
+            images, masks = stored_images[self._together(slices)].flatten(1, 2), stored_masks[slices]
         else:
-            images, masks = self._read(len(slices), slices.tolist())
+            together = self._together(slices)
+            images, masks = self._read(together.numel(), together.flatten().tolist())
+            middle = together.shape[1] // 2
+            images, masks = images.view(*together.shape, *images.shape[2:]), masks[middle :: together.shape[1]]
         if getattr(self.augment, "takes_stored", False):
             return images, masks
         return images.float(), masks.float()
+
+    def _together(self, slices: Tensor) -> Tensor:
+        """The slices that are shown with each one: ``int64 [B]`` to ``[B, channels]``."""
+        return slices[:, None] if self._shown is None else self._shown[slices]
 
     def _load(self) -> tuple[Tensor, Tensor]:
         return self._read(len(self), progress(range(len(self)), what="read slices", unit="slice"))
@@ -187,6 +199,27 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
             raise UsageError.of(
                 "augment-failed", "the augmentation failed on one of these slices", found=found, file=" ".join(names)
             ) from error
+
+
+def _shown_together(dataset: LungDataset, neighbours: Neighbours) -> Tensor:
+    """Indices of each slice and its neighbours, ``int64 [N, channels]``.
+
+    Raises:
+        UsageError: the stacks have gaps, so that nobody knows which slices are neighbours.
+    """
+    if dataset.manifest.slice_sets:
+        raise UsageError.of(
+            "no-neighbours",
+            "the stacks have gaps, so no slice has true neighbours",
+            file=dataset.manifest.root,
+            mend="Train without neighbours, or preprocess whole scans (without --slice-sets).",
+        )
+    found, start = [], 0
+    for case in dataset.cases:
+        record = dataset.manifest.cases[case]
+        found.append(start + neighbours.table(record.slices, record.las_spacing_mm[2]))
+        start += len(record.slices)
+    return torch.from_numpy(np.concatenate(found))
 
 
 def make_sampler(

@@ -8,7 +8,7 @@ Brier score of the mean is at most the mean of the folds' Brier scores, because 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,18 +39,23 @@ class Ensemble:
     config: PreprocessConfig
     description: dict[str, Any]
 
-    def probabilities(self, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def probabilities(
+        self, slices: Iterable[np.ndarray], places: Sequence[int] | None = None, slice_mm: float = 1.0
+    ) -> Iterator[np.ndarray]:
         """Mean probability of tumour, slice by slice, in the order given.
 
         Args:
-            slices: ``float16 [size, size]`` each, as ``slicing.slice_image`` makes them.
+            slices, places, slice_mm: as in :meth:`Segmenter.probabilities`.
 
         Yields:
             ``float32 [size, size]``, 0 to 1.
         """
+        neighbours = self.members[0].neighbours  # all folds are of one recipe
+        if places is not None and neighbours.count:
+            slices = neighbours.stacks(slices, places, slice_mm)
         rest = iter(slices)
         while held := list(islice(rest, SLICES_HELD)):
-            total = np.zeros((len(held), *held[0].shape), np.float32)
+            total = np.zeros((len(held), *held[0].shape[-2:]), np.float32)
             for member in self.members:
                 for index, probability in enumerate(member.probabilities(held)):
                     total[index] += probability

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -21,6 +21,7 @@ from .export import CHECKPOINTS, SUFFIX, load_network
 from .forward import Forward, fetched, forward_of
 from .geometry import SliceGrid, slice_to_las
 from .manifest import settings_from
+from .neighbours import ALONE, Neighbours
 from .unet import UNet
 
 # Activations of `classic` take about 100 MB a slice of 256 x 256.
@@ -40,6 +41,7 @@ class Segmenter:
         description: of the model, for records: recipe, fold, checkpoint and its SHA-256; plain values.
         precision: of the forward pass (see ``device.autocast``).
         mirror: predict the mirror image of each slice too, left for right, and take the mean of both probabilities.
+        neighbours: slices that the network is shown together.
     """
 
     net: UNet
@@ -49,6 +51,7 @@ class Segmenter:
     description: dict[str, Any]
     precision: str = "auto"
     mirror: bool = False
+    neighbours: Neighbours = ALONE
 
     @classmethod
     def load(
@@ -88,31 +91,42 @@ class Segmenter:
             net, config, digest = load_identified(path, device=target)
             weights = {"checkpoint": path.name, "sha256": digest}
         mirror = bool(config["recipe"].get("test_mirror", False))
+        neighbours = _neighbours(config["recipe"], net, path)
         description = {
             "recipe": config["recipe"].get("name", ""),
             "fold": config.get("fold"),
             **weights,
             **({"test_mirror": True} if mirror else {}),
+            **({"neighbours": neighbours.count, "neighbour_mm": neighbours.apart_mm} if neighbours.count else {}),
             "trained_by": config.get("lungseg", ""),
         }
         settings = _settings(config, path)
         size = batch_size or SLICES_AT_A_TIME[target.type]
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(net, target, size, settings, description, mirror=mirror)
+        return cls(net, target, size, settings, description, mirror=mirror, neighbours=neighbours)
 
-    def probabilities(self, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def probabilities(
+        self, slices: Iterable[np.ndarray], places: Sequence[int] | None = None, slice_mm: float = 1.0
+    ) -> Iterator[np.ndarray]:
         """Probability of tumour, slice by slice, in the order given.
 
         Args:
-            slices: ``float16 [size, size]`` each, as ``slicing.slice_image`` makes them.
+            slices: ``float16 [size, size]`` each, as ``slicing.slice_image`` makes them; or with their neighbours
+                already, ``[channels, size, size]``.
+            places: of the slices in their scan, rising, from which neighbours are found.  Without, a network that
+                expects neighbours is shown each slice in their place.
+            slice_mm: from one place to the next, millimetres.
 
         Yields:
             ``float32 [size, size]``, 0 to 1.
         """
+        if places is not None and self.neighbours.count:
+            slices = self.neighbours.stacks(slices, places, slice_mm)
         rest, ahead = iter(slices), self.device.type == "cuda"
         waiting: deque[Callable[[], np.ndarray]] = deque()
         while batch := list(islice(rest, self.batch_size)):
-            image = torch.from_numpy(np.stack(batch))[:, None].to(self.device, torch.float32)
+            image = torch.from_numpy(np.stack(batch)).to(self.device, torch.float32)
+            image = image if image.ndim == 4 else image[:, None].expand(-1, self.neighbours.channels, -1, -1)
             found = self._forward(image).sigmoid()
             if self.mirror:
                 found = (found + self._forward(image.flip(-1)).sigmoid().flip(-1)) / 2.0
@@ -125,6 +139,23 @@ class Segmenter:
     @cached_property
     def _forward(self) -> Forward:
         return forward_of(self.net, self.device, self.precision)
+
+
+def _neighbours(recipe: dict[str, Any], net: UNet, path: Path) -> Neighbours:
+    """What the recipe beside the weights in ``path`` says of neighbours, which has to fit the network."""
+    count, apart_mm = recipe.get("neighbours", 0), recipe.get("neighbour_mm", ALONE.apart_mm)
+    if type(count) is int and isinstance(apart_mm, (int, float)) and 0 < apart_mm < float("inf"):
+        found = Neighbours(count, float(apart_mm))
+        if count >= 0 and found.channels == net.config.in_channels:
+            return found
+    raise IntegrityError.of(
+        "bad-settings",
+        "does not say which slices its network is shown together",
+        expected=f"{net.config.in_channels} of them",
+        found=f"neighbours {count!r}, {apart_mm!r} mm apart"[:200],
+        file=path,
+        mend="Copy it from where it came from again, or train again.",
+    )
 
 
 class MaskVolume:

@@ -117,7 +117,8 @@ class OutOfFold:
         volume, tally = MapVolume(patient.truth.shape, patient.grid), SliceTally()
         pixel_mm = patient.grid.pixel_mm(patient.spacing_mm)
         images, ahead = tee(patient.images)  # the network is ahead by one batch
-        found = self._segmenter(fold).probabilities(ahead)
+        places = None if self.manifest.slice_sets else patient.indices
+        found = self._segmenter(fold).probabilities(ahead, places, patient.spacing_mm[2])
         for z, image, mask, probability in zip(patient.indices, images, patient.masks, found, strict=True):
             volume.put(z, probability)
             tally.add(image, mask, probability, pixel_mm, self.manifest.config)

@@ -214,7 +214,8 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
     volume = MaskVolume(las.shape, grid, job.settings.threshold)
     shown = range(skipped, las.shape[2])
     room = slice_room(las)
-    found = segmenter.probabilities(slice_image(las, z, grid, segmenter.config, room) for z in shown)
+    images = (slice_image(las, z, grid, segmenter.config, room) for z in shown)
+    found = segmenter.probabilities(images, shown, spacing_mm[2])
     if job.show_slices:
         found = progress(found, what="segmenting", total=len(shown), unit="slice")
     for z, probability in zip(shown, found, strict=True):

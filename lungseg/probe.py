@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from .device import autocast, pick_device
 from .fitting import isolated
 from .inference import SLICES_AT_A_TIME, Segmenter
 from .lightning_module import LungSegmenter
+from .neighbours import Neighbours
 from .randomness import SampleRandom
 from .unet import parameter_count
 
@@ -102,7 +104,9 @@ def _training(module: LungSegmenter, recipe: Recipe, device: torch.device, size:
 def _forward(module: LungSegmenter, recipe: Recipe, device: torch.device, size: int, seconds: float) -> float:
     many = SLICES_AT_A_TIME[device.type]
     settings = PreprocessConfig(size=size)
-    segmenter = Segmenter(module.kept.eval(), device, many, settings, {}, recipe.precision, recipe.test_mirror)
+    options: dict[str, Any] = {"precision": recipe.precision, "mirror": recipe.test_mirror}
+    shown = Neighbours(recipe.neighbours, recipe.neighbour_mm)
+    segmenter = Segmenter(module.kept.eval(), device, many, settings, {}, **options, neighbours=shown)
     slices = [np.random.default_rng(number).random((size, size)).astype(np.float16) for number in range(many)]
     return _clocked(lambda: list(segmenter.probabilities(slices)), device, seconds) / many
 

@@ -50,6 +50,7 @@ def reproduce(
     sha256: str | None = None,
     recipe: str | Recipe = "strong",
     epochs: int | None = None,
+    neighbours: int | None = None,
     max_minutes: float | None = None,
     folds: str | Sequence[int] = "all",
     splits: str | Path | None = None,
@@ -71,7 +72,7 @@ def reproduce(
         source: as for ``download``; or a folder with a tree in Task06_Lung's layout, which is then not changed.
         sha256: as for ``download``.
         recipe: a name of ``config.RECIPES``, or a recipe.
-        epochs: replaces the recipe's.
+        epochs, neighbours: replace the recipe's.
         max_minutes: time limit of each fold's training.
         folds: which to train now: ``"all"``, ``"0,2"`` or numbers.
         splits: a file with the folds; without, nnU-Net's own five of all patients.
@@ -91,7 +92,8 @@ def reproduce(
     out, started = local(out), time.monotonic()
     options: dict[str, Any] = {"max_minutes": max_minutes, "folds": folds, "splits": splits, "device": device}
     cut: dict[str, Any] = {"skip_slices": skip_slices, "size": size, "workers": workers}
-    plan = plan_reproduction(out, source=source, recipe=recipe, epochs=epochs, **options, **cut, **plan_options)
+    changed: dict[str, Any] = {"epochs": epochs, "neighbours": neighbours}
+    plan = plan_reproduction(out, source=source, recipe=recipe, **changed, **options, **cut, **plan_options)
     print(plan, file=sys.stderr, flush=True)
     require_free_space(out, plan.needed_bytes, stage=STAGE)
     with folder_lock(out, stage=STAGE):

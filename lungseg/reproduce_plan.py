@@ -67,6 +67,7 @@ def plan_reproduction(
     source: str | Path = "aws",
     recipe: str | Recipe = "strong",
     epochs: int | None = None,
+    neighbours: int | None = None,
     max_minutes: float | None = None,
     folds: str | Sequence[int] = "all",
     splits: str | Path | None = None,
@@ -87,7 +88,7 @@ def plan_reproduction(
     """
     out = Path(out)
     tree = local_tree(out, source)
-    chosen = check_recipe(base_recipe(recipe, None).but(epochs=epochs))
+    chosen = check_recipe(base_recipe(recipe, None).but(epochs=epochs, neighbours=neighbours))
     check_limits(max_minutes, None, None)
     devices = devices_named(device)
     n_folds = DEFAULT_FOLDS if splits is None else len(read_splits(splits, None))

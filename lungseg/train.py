@@ -24,6 +24,7 @@ from .launch import launch
 from .leakage import check_other_files
 from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory, fits_on_device
 from .manifest import Manifest
+from .neighbours import Neighbours
 from .parallel import check_place, check_shares, own_device
 from .phased import Phased
 from .place import local
@@ -63,6 +64,7 @@ def train(
     learning_rate: float | None = None,
     precision: str | None = None,
     compile: bool | None = None,
+    neighbours: int | None = None,
     device: str = "auto",
     devices: int | None = None,
     nodes: int | None = None,
@@ -87,7 +89,8 @@ def train(
         fold: which fold's patients are held out, from 0 (default 0).
         n_folds: folds that the patients are parted into (default 5).
         splits: a file with the folds, such as nnU-Net's ``splits_final.json``.
-        loss, epochs, inner_val, early_stop, seed, batch_size, learning_rate, precision, compile: replace the recipe's.
+        loss, epochs, inner_val, early_stop, seed, batch_size, learning_rate, precision, compile, neighbours: replace
+            the recipe's.
         max_minutes: end after so many minutes, with the schedule finished; the last validation comes on top, and the
             run can not be repeated exactly.
         augment: ``torch``, ``imgaug`` or ``none``; or an :class:`~lungseg.augment.Augment`, or anything that is called
@@ -188,6 +191,7 @@ def _train(
         }
         config = runs.describe(chosen, split, manifest, **extras)
         if shards is not None:
+            _refuse_neighbours(shards, chosen)
             config["data"]["streamed"] = True
         checkpoint = team.agree(lambda: _go_on_from(run, config, split, before))
         if checkpoint == ENDED:
@@ -220,6 +224,16 @@ def _shards(processed: str | Path) -> Shards | None:
     from .shard_stream import open_shards
 
     return open_shards(processed)
+
+
+def _refuse_neighbours(shards: Shards, recipe: Recipe) -> None:
+    if recipe.neighbours:
+        raise UsageError.of(
+            "no-neighbours",
+            "shards give one slice at a time, without its neighbours",
+            file=shards.address,
+            mend="Train on the preprocessed folder itself, or with neighbours 0.",
+        )
 
 
 def _go_on_from(run: Path, config: dict[str, Any], split: Split, before: dict[str, Any] | None) -> str | None:
@@ -286,10 +300,10 @@ def _loaders(
     if workers is None:
         # Gathering from memory is quicker than any traffic between processes.
         workers = 0 if keep and in_workers is None else min(max(1, cores() // place.devices), MOST_WORKERS)
-    training = LungDataset(manifest, split.train, augment=in_workers, seed=recipe.seed, in_memory=keep, with_index=True)
-    validation = None
-    if split.inner_val:
-        validation = LungDataset(manifest, split.inner_val, in_memory=keep, with_index=True)
+    shown: dict[str, Any] = {"in_memory": keep, "with_index": True}
+    shown["neighbours"] = Neighbours(recipe.neighbours, recipe.neighbour_mm)
+    training = LungDataset(manifest, split.train, augment=in_workers, seed=recipe.seed, **shown)
+    validation = LungDataset(manifest, split.inner_val, **shown) if split.inner_val else None
     gather = keep and workers == 0 and fits_on_device(n_slices, manifest.config.size, device)
     return SliceLoaders(
         training,
