@@ -8,7 +8,8 @@ so that how busy the machine is changes the time and not the result, and the fol
 last weights: no held-out patient chooses anything.  A row of ``LENGTHS`` is the recipe itself, trained for another
 number of epochs: how Dice grows with time.  With ``--minutes`` every row has the same time in place of the same epochs,
 and what counts is how much it learns of it; all of them have to run in the same company.  ``--base`` changes the
-recipe that all rows start from.
+recipe that all rows start from.  The row ``with neighbours`` is there where the slices have any: not on stacks with
+gaps.  Where they have, slices with both neighbours are counted, and no others, in every row alike.
 
 ``OUT/<row>/fold<k>.json`` holds the counts of each patient (accuracy_score.py), ``OUT/runs`` the runs with the
 probabilities in 255ths.  Run again it goes on: what is there is not done again.  ``--seconds`` ends it: no job is
@@ -32,9 +33,11 @@ import numpy as np
 from accuracy_peers import machine_facts
 
 from lungseg.config import Recipe, recipe_from_dict, recipe_named, to_dict
+from lungseg.manifest import Manifest
 
 THRESHOLDS = tuple(step / 64 for step in (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56))
 LENGTHS = {"a quarter as long": 0.25, "half as long": 0.5, "two and a half times as long": 2.5}
+GAPLESS = ("with neighbours",)  # rows for slices of whole scans alone
 GRACE_S = 5.0  # less than this is not worth a start
 
 
@@ -43,7 +46,7 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     values = to_dict(recipe)
     for name, value in changes.items():
         values[name] = {**values[name], **value} if isinstance(value, dict) else value
-    return recipe_from_dict(values)
+    return recipe_from_dict(values).but(neighbours=changes.get("neighbours"))
 
 
 def rows(changes: dict[str, Any]) -> dict[str, Recipe]:
@@ -115,7 +118,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of each job; 0 leaves it to torch")
     args = parser.parse_args()
     known = list(rows(args.base))
-    args.rows = args.rows or [name for name in known if not (args.minutes and name in LENGTHS)]
+    left_out = {*(LENGTHS if args.minutes else ()), *(GAPLESS if Manifest.read(args.processed).slice_sets else ())}
+    args.rows = args.rows or [name for name in known if name not in left_out]
     unknown = sorted(set(args.rows) - set(known))
     if args.minutes and set(args.rows) & set(LENGTHS):
         parser.error(f"with --minutes all rows take as long: leave out {', '.join(LENGTHS)}")
@@ -213,7 +217,6 @@ def scored(
     """Counts of each held-out patient's pixels, the probabilities in 255ths, and counts at every threshold."""
     from lungseg.case_record import image_name, mask_name
     from lungseg.inference import Segmenter
-    from lungseg.manifest import Manifest
     from lungseg.neighbours import Neighbours
     from lungseg.run_folder import SPLITS
     from lungseg.slice_file import read_slice
@@ -227,6 +230,7 @@ def scored(
         folder, slices = manifest.root / case, manifest.record(case).slices
         images = [read_slice(folder / image_name(z), np.float16, size) for z in slices]
         truth = np.stack([read_slice(folder / mask_name(z), np.uint8, size) for z in slices])
+        counted = np.arange(len(slices))
         if manifest.slice_sets:
             probability = np.stack(list(segmenter.probabilities(images)))
         else:
@@ -234,9 +238,10 @@ def scored(
             probability = np.stack(list(segmenter.probabilities(images, slices, slice_mm)))
             # Alike for all rows: a slice with one neighbour, at the end of a stack, tells that the tumour ends there.
             both = [len(set(row)) == 3 for row in Neighbours(1).table(slices, slice_mm).tolist()]
-            truth, probability = truth[both], probability[both]
-        cases.append(score.CaseCounts(case, *score.counts(truth, probability > 0.5), len(truth)))
-        found[case] = [score.counts(truth, probability > threshold) for threshold in THRESHOLDS]
+            counted = np.flatnonzero(both)
+        truth, shown = truth[counted], probability[counted]
+        cases.append(score.CaseCounts(case, *score.counts(truth, shown > 0.5), len(truth)))
+        found[case] = [score.counts(truth, shown > threshold) for threshold in THRESHOLDS]
         levels = np.rint(probability * 255.0).astype(np.uint8)
         kept[case] = np.where(levels < 255 * THRESHOLDS[0], 0, levels)  # what no threshold keeps only takes room
     return cases, kept, found

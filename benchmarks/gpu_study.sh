@@ -4,10 +4,12 @@
 #   benchmarks/gpu_study.sh ablation WORK SECONDS MINUTES [--rows NAME ...]  ingredients of `strong`, two folds
 #   benchmarks/gpu_study.sh systems  WORK SECONDS MINUTES BASELINE TRAINER [--base JSON ...]
 #                                    recipe and nnU-Net on two folds, strong and classic on all four, side by side
+#   benchmarks/gpu_study.sh neighbours WORK SECONDS MINUTES TABLE  with and without them, on stacks that have them
 #   benchmarks/gpu_study.sh results  WORK FOLDER           the records as .tgz and the probabilities as .tar
-# REAL is a folder with build_task06.py and the slices; BASELINE the published recipe's scripts; TRAINER the ending of
-# one of nnU-Net's trainers, such as 5epochs.  Every job of ours trains for MINUTES, so that none is stopped before it is
-# scored.  Many jobs side by side make each other slow, and the peers more so: give `systems` nine minutes or more.
+# REAL is a folder with build_task06.py and the slices; TABLE their slices.csv; BASELINE the published recipe's scripts;
+# TRAINER the ending of one of nnU-Net's trainers, such as 5epochs.  Every job of ours trains for MINUTES, so that none is
+# stopped before it is scored.  Many jobs side by side make each other slow, and the peers more so: give `systems` nine
+# minutes or more.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 piece=$1
@@ -30,6 +32,11 @@ case $piece in
   ablation)
     ablation "$work/ablation" --minutes "$4" --folds 0,1 --side-by-side 6 --threads 1 --device cuda --seconds "$3" "${@:5}"
     ;;
+  neighbours)
+    test -e "$work/stacks/manifest.json" || "$python" "$here/accuracy_neighbours.py" "$work/slices" "$5" "$work/stacks"
+    "$python" "$here/ablation.py" "$work/stacks" "$work/tree/splits_final.json" "$work/neighbours" --minutes "$4" \
+      --rows strong "with neighbours" --folds 0,1,2,3 --side-by-side 8 --threads 1 --device cuda --seconds "$3"
+    ;;
   systems)
     # Counts of patients do not depend on what else runs; minutes do, and each record says how many ran side by side.
     peers "$3" recipe --baseline "$5" --workers 4 &
@@ -41,8 +48,8 @@ case $piece in
   results)
     out=$(cd "$3" && pwd)
     cd "$work"
-    find . \( -path './ablation/*/fold*.json' -o -path './systems/*/fold*.json' -o -name thresholds.json \
-      -o -name metrics.csv -o -name log.txt -o -path './peers/*.log' \) -print0 | tar czf "$out/records.tgz" --null -T -
+    find . \( -path './ablation/*/fold*.json' -o -path './neighbours/*/fold*.json' -o -path './systems/*/fold*.json' \
+      -o -name thresholds.json -o -name metrics.csv -o -name log.txt -o -path './peers/*.log' \) -print0 | tar czf "$out/records.tgz" --null -T -
     mkdir -p ablation systems
     for fold in 0 1; do
       find ./ablation -path "*fold$fold*/levels.npz" -print0 | tar cf "$out/levels$fold.tar" --null -T -
@@ -50,7 +57,7 @@ case $piece in
     find ./systems -name levels.npz -print0 2> /dev/null | tar cf "$out/levels_systems.tar" --null -T -
     ;;
   *)
-    sed -n '2,10p' "$0"
+    sed -n '2,12p' "$0"
     exit 2
     ;;
 esac

@@ -65,6 +65,14 @@ class SliceBySlice:
         self.transform = transform
 
     def __call__(self, image: Tensor, mask: Tensor, generator: SampleRandom) -> tuple[Tensor, Tensor]:
+        if image.shape[1] != 1:
+            raise UsageError.of(
+                "augment-shape",
+                "this augmentation takes a slice at a time, without neighbours",
+                expected="image [B, 1, H, W]",
+                found=f"image {list(image.shape)}",
+                mend="Take the augmentation torch, or leave the neighbours out.",
+            )
         new_image, new_mask = torch.empty_like(image), torch.empty_like(mask)
         pixels, labels = image.cpu().numpy(), mask.cpu().numpy().astype(np.uint8)
         for k, seed in enumerate(generator.seeds()):

@@ -466,6 +466,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         "device": args.device,
         "size": args.size,
         "skip_slices": args.skip_slices,
+        "slice_sets": args.slice_sets,
         "workers": args.workers,
     }
     if args.plan:
@@ -475,7 +476,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         return 0
     from .reproduce import reproduce
 
-    result = reproduce(args.out, sha256=args.sha256, slice_sets=args.slice_sets, **options)
+    result = reproduce(args.out, sha256=args.sha256, **options)
     print(result)
     return result.exit_code
 

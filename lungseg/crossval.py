@@ -23,8 +23,10 @@ from .executor import cores, run_cases
 from .files import folder_lock
 from .leakage import check_unseen
 from .manifest import Manifest
+from .neighbours import no_neighbours, refuse_gaps
 from .place import local
 from .run_folder import CONFIG, SPLITS
+from .shards import holds_shards
 from .splits import Fold, Split, make_split
 from .train import train
 from .training_settings import CUSTOM, DEFAULT_FOLDS, base_recipe, check_limits, check_recipe, refuse_inside
@@ -118,6 +120,9 @@ def crossval(
     with folder_lock(run, stage=STAGE):
         before = folder_of.read_crossval(run) if is_crossval(run) else None
         chosen = check_recipe(base_recipe(recipe, before).but(**overrides))
+        refuse_gaps(chosen.neighbours, manifest.slice_sets, processed)
+        if chosen.neighbours and holds_shards(processed):
+            raise no_neighbours("shards give one slice at a time", processed)
         again = before is not None and n_folds is None and splits is None
         planned, source = folder_of.read_folds(run) if again else plan_folds(manifest, n_folds, splits)
         wanted = folds_named(folds, len(planned))

@@ -21,7 +21,7 @@ from .case_record import image_name, mask_name
 from .errors import LungsegError, UsageError
 from .manifest import Manifest
 from .memory import Room
-from .neighbours import ALONE, Neighbours
+from .neighbours import ALONE, Neighbours, refuse_gaps
 from .progress import progress
 from .randomness import SampleRandom
 from .sampler import TumourSampler, sampler_weights
@@ -39,7 +39,7 @@ _ROOMS = _Rooms()
 
 
 class LungDataset(Dataset[tuple[Tensor, ...]]):
-    """All slices of some cases: ``dataset[i]`` is (image, mask), both ``float32 [1, size, size]``.
+    """All slices of some cases: ``dataset[i]`` is (image, mask), both ``float32 [1, size, size]`` without neighbours.
 
     The image is HU clipped and divided (air -0.3256, see ``config.PreprocessConfig``), the mask is 0 or 1, and all
     zeros for a case without a label.  Slices come case by case in the order of ``cases``, from the feet up.
@@ -155,9 +155,10 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
             images, masks = stored_images[self._together(slices)].flatten(1, 2), stored_masks[slices]
         else:
             together = self._together(slices)
-            images, masks = self._read(together.numel(), together.flatten().tolist())
-            middle = together.shape[1] // 2
-            images, masks = images.view(*together.shape, *images.shape[2:]), masks[middle :: together.shape[1]]
+            channels = together.shape[1]
+            middle = slice(channels // 2, None, channels)
+            images, masks = self._read(together.numel(), together.flatten().tolist(), middle)
+            images, masks = images.view(len(slices), channels, *images.shape[2:]), masks[middle]
         if getattr(self.augment, "takes_stored", False):
             return images, masks
         return images.float(), masks.float()
@@ -169,19 +170,27 @@ class LungDataset(Dataset[tuple[Tensor, ...]]):
     def _load(self) -> tuple[Tensor, Tensor]:
         return self._read(len(self), progress(range(len(self)), what="read slices", unit="slice"))
 
-    def _read(self, count: int, slices: Iterable[int]) -> tuple[Tensor, Tensor]:
-        """Images ``float16`` and masks ``uint8``, both ``[count, 1, size, size]``, from their files."""
+    def _read(self, count: int, slices: Iterable[int], masked: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Images ``float16`` and masks ``uint8``, both ``[count, 1, size, size]``, from their files.
+
+        Masks are read of those of the slices that ``masked`` chooses, and 0 otherwise.
+        """
+        wanted = np.zeros(count, bool)
+        wanted[masked] = True
         images = torch.empty(count, 1, self.size, self.size, dtype=torch.float16)
         masks = torch.zeros(count, 1, self.size, self.size, dtype=torch.uint8)
-        for image, mask, index in zip(images.numpy()[:, 0], masks.numpy()[:, 0], slices, strict=True):
-            self._read_into(index, image, mask)
+        planes = zip(images.numpy()[:, 0], masks.numpy()[:, 0], wanted.tolist(), slices, strict=True)
+        for image, mask, with_mask, index in planes:
+            self._read_into(index, image, mask if with_mask else None)
         return images, masks
 
-    def _read_into(self, index: int, image: np.ndarray, mask: np.ndarray) -> None:
+    def _read_into(self, index: int, image: np.ndarray, mask: np.ndarray | None) -> None:
         """Read the files of one slice; the mask stays as it is where there is no label."""
         case, z = self.cases[self.case_index[index]], int(self.slice_index[index])
         record = self.manifest.cases[case]
-        wanted = [(image_name(z), image), (mask_name(z), mask)][: 1 + record.labelled]
+        wanted = [(image_name(z), image)]
+        if mask is not None and record.labelled:
+            wanted.append((mask_name(z), mask))
         try:
             for name, array in wanted:
                 path = f"{self.manifest.root}/{case}/{name}"  # a Path costs more than its file's hash
@@ -207,13 +216,7 @@ def _shown_together(dataset: LungDataset, neighbours: Neighbours) -> Tensor:
     Raises:
         UsageError: the stacks have gaps, so that nobody knows which slices are neighbours.
     """
-    if dataset.manifest.slice_sets:
-        raise UsageError.of(
-            "no-neighbours",
-            "the stacks have gaps, so no slice has true neighbours",
-            file=dataset.manifest.root,
-            mend="Train without neighbours, or preprocess whole scans (without --slice-sets).",
-        )
+    refuse_gaps(neighbours.count, dataset.manifest.slice_sets, dataset.manifest.root)
     found, start = [], 0
     for case in dataset.cases:
         record = dataset.manifest.cases[case]

@@ -77,7 +77,7 @@ def load_segmenter(
     Raises:
         UsageError: there is no such run, checkpoint or device name; the cross-validation has not ended, or its folds
             hold other weights than those that it scored.
-        DataError: the folds were trained on slices of different settings.
+        DataError: the folds were trained on slices of different settings, or with other neighbours.
         IntegrityError: a checkpoint is refused.
         MachineError: this machine has no such device.
     """
@@ -88,14 +88,14 @@ def load_segmenter(
     members = tuple(Segmenter.load(fold_folder(run, fold), **options) for fold in chosen.folds)
     if checkpoint == "best":
         chosen.refuse_other_weights(run, [member.description["sha256"] for member in members])
-    configs = [member.config for member in members]
+    configs = [(member.config, member.neighbours) for member in members]
     if any(config != configs[0] for config in configs):
         raise DataError.of(
             "other-settings",
             "the folds were trained on slices of different settings",
-            found=" and ".join(map(str, dict.fromkeys(configs))),
+            found=" and ".join(f"{config}, {neighbours}" for config, neighbours in dict.fromkeys(configs)),
             file=run,
             mend="Cross-validate again, into another folder.",
         )
     description = {"ensemble": "mean of probabilities", "folds": [member.description for member in members]}
-    return Ensemble(members, configs[0], description), chosen.postprocessing
+    return Ensemble(members, members[0].config, description), chosen.postprocessing

@@ -159,7 +159,8 @@ def _training_words(recipe: Recipe, folds: int, one: float, rates: NetworkRates,
     how = "the limit of time" if limited else f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
     step_ms = 1000 * rates.train_s
     speed = f"{step_ms:.{0 if step_ms > 20 else 1}f} ms a step of {recipe.batch_size}, measured here on {rates.device}"
-    return f"{folds} x {duration(one)}, {how} of recipe {recipe.name}; {speed}"
+    seen = f" with neighbours {recipe.neighbours}" if recipe.neighbours else ""
+    return f"{folds} x {duration(one)}, {how} of recipe {recipe.name}{seen}; {speed}"
 
 
 def duration(seconds: float) -> str:

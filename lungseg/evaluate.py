@@ -25,6 +25,7 @@ from .held_out import from_scans, from_slices
 from .inference import MaskVolume, Segmenter, check_threshold
 from .leakage import check_unseen
 from .manifest import Manifest
+from .neighbours import refuse_gaps
 from .other_scores import read_scores
 from .patient_summary import over_patients
 from .place import local
@@ -183,7 +184,7 @@ def _one_case(
     patient = from_slices(manifest, case) if tree is None else from_scans(tree, segmenter.config, manifest, split, case)
     volume, tally = MaskVolume(patient.truth.shape, patient.grid, threshold), SliceTally()
     pixel_mm = patient.grid.pixel_mm(patient.spacing_mm)
-    images, ahead = tee(patient.images)  # the network is ahead by one batch
+    images, ahead = tee(patient.images)  # the network is ahead by a batch, and by its neighbours
     found = segmenter.probabilities(ahead, None if manifest.slice_sets else patient.indices, patient.spacing_mm[2])
     for z, image, mask, probability in zip(patient.indices, images, patient.masks, found, strict=True):
         volume.put(z, probability)
@@ -198,6 +199,7 @@ def _one_case(
 
 
 def _check_settings(manifest: Manifest, segmenter: Segmenter) -> None:
+    refuse_gaps(segmenter.neighbours.count, manifest.slice_sets, manifest.root)
     if manifest.config != segmenter.config:
         raise DataError.of(
             "other-settings",

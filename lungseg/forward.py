@@ -21,7 +21,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def forward_of(net: UNet, device: torch.device, precision: str = "auto") -> Forward:
-    """A function from images to logits, both ``float32 [B, 1, H, W]``, that gives what ``net`` gives.
+    """A function from images ``float32 [B, C, H, W]`` to logits ``[B, 1, H, W]`` that gives what ``net`` gives.
 
     Args:
         net: in evaluation mode, on ``device``; it is not changed, and later changes of it are not seen.

@@ -21,7 +21,7 @@ from .export import CHECKPOINTS, SUFFIX, load_network
 from .forward import Forward, fetched, forward_of
 from .geometry import SliceGrid, slice_to_las
 from .manifest import settings_from
-from .neighbours import ALONE, Neighbours
+from .neighbours import ALONE, MOST, MOST_MM, Neighbours
 from .unet import UNet
 
 # Activations of `classic` take about 100 MB a slice of 256 x 256.
@@ -144,9 +144,9 @@ class Segmenter:
 def _neighbours(recipe: dict[str, Any], net: UNet, path: Path) -> Neighbours:
     """What the recipe beside the weights in ``path`` says of neighbours, which has to fit the network."""
     count, apart_mm = recipe.get("neighbours", 0), recipe.get("neighbour_mm", ALONE.apart_mm)
-    if type(count) is int and isinstance(apart_mm, (int, float)) and 0 < apart_mm < float("inf"):
+    if type(count) is int and 0 <= count <= MOST and isinstance(apart_mm, (int, float)) and 0 < apart_mm <= MOST_MM:
         found = Neighbours(count, float(apart_mm))
-        if count >= 0 and found.channels == net.config.in_channels:
+        if found.channels == net.config.in_channels:
             return found
     raise IntegrityError.of(
         "bad-settings",

@@ -41,8 +41,8 @@ class LungSegmenter(pl.LightningModule):
             takes a third of a millisecond, and a GPU is waited for.
         epoch_slices: slices of an epoch by stage (``train``, ``val``), where several processes share each batch.
 
-    Batches are (image, mask, which): ``float32 [B, 1, H, W]`` twice and ``int64 [B]``, which is the sample's index in
-    training and the patient's place in ``cases`` otherwise.
+    Batches are (image, mask, which): ``float32 [B, C, H, W]``, ``[B, 1, H, W]`` and ``int64 [B]``, which is the
+    sample's index in training and the patient's place in ``cases`` otherwise.
     """
 
     def __init__(

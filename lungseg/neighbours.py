@@ -5,11 +5,19 @@ They are taken at a distance in millimetres, so that scans of thin and of thick 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
+
+from .errors import LungsegError, UsageError
+
+MOST = 16  # on each side
+MOST_MM = 1000.0  # from one to the next
+_TIE = 1e-3  # 2.5 mm lie between slice 2 and slice 3 of 1 mm; what rounding has left of 1.0 must not decide
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Neighbours:
         Args:
             slice_mm: from one slice of the scan to the next, millimetres.
         """
-        step = max(1, round(self.apart_mm / slice_mm))
+        step = max(1, math.floor(self.apart_mm / slice_mm + 0.5 - _TIE))
         return tuple(step * number for number in range(-self.count, self.count + 1))
 
     def table(self, places: Sequence[int] | np.ndarray, slice_mm: float) -> np.ndarray:
@@ -79,3 +87,15 @@ class Neighbours:
 
 
 ALONE = Neighbours()
+
+
+def no_neighbours(why: str, file: str | Path) -> LungsegError:
+    """What to raise where nobody knows which slices are neighbours."""
+    mend = "Do without --neighbours, or take whole scans, preprocessed without --slice-sets."
+    return UsageError.of("no-neighbours", f"{why}, so no slice has true neighbours", file=file, mend=mend)
+
+
+def refuse_gaps(count: int, gaps: bool, file: str | Path) -> None:
+    """Raise :class:`UsageError` where neighbours are wanted of stacks with gaps."""
+    if count and gaps:
+        raise no_neighbours("the stacks have gaps", file)

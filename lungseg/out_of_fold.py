@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,13 @@ class OutOfFold:
         Raises:
             DataError, IntegrityError: a slice or the checkpoint is damaged.
         """
-        facts = {"format": FORMAT, "weights": fold.weights, "slices": data_digest(self.manifest, [case])}
+        facts: dict[str, Any] = {
+            "format": FORMAT,
+            "weights": fold.weights,
+            "slices": data_digest(self.manifest, [case]),
+        }
+        if self.manifest.slice_sets:  # without neighbours, then, if the network would see any
+            facts["slice_sets"] = True
         there = read_map(fold.folder / MAPS, case, facts)
         if there is not None:
             return there[0], SliceTally.from_dict(there[1])
@@ -116,7 +123,7 @@ class OutOfFold:
         patient = from_slices(self.manifest, case)
         volume, tally = MapVolume(patient.truth.shape, patient.grid), SliceTally()
         pixel_mm = patient.grid.pixel_mm(patient.spacing_mm)
-        images, ahead = tee(patient.images)  # the network is ahead by one batch
+        images, ahead = tee(patient.images)  # the network is ahead by a batch, and by its neighbours
         places = None if self.manifest.slice_sets else patient.indices
         found = self._segmenter(fold).probabilities(ahead, places, patient.spacing_mm[2])
         for z, image, mask, probability in zip(patient.indices, images, patient.masks, found, strict=True):

@@ -93,7 +93,8 @@ def reproduce(
     options: dict[str, Any] = {"max_minutes": max_minutes, "folds": folds, "splits": splits, "device": device}
     cut: dict[str, Any] = {"skip_slices": skip_slices, "size": size, "workers": workers}
     changed: dict[str, Any] = {"epochs": epochs, "neighbours": neighbours}
-    plan = plan_reproduction(out, source=source, recipe=recipe, **changed, **options, **cut, **plan_options)
+    more = {"slice_sets": slice_sets, **plan_options}
+    plan = plan_reproduction(out, source=source, recipe=recipe, **changed, **options, **cut, **more)
     print(plan, file=sys.stderr, flush=True)
     require_free_space(out, plan.needed_bytes, stage=STAGE)
     with folder_lock(out, stage=STAGE):

@@ -16,6 +16,7 @@ from .errors import NOTICE, UsageError, printable
 from .estimate import Estimate, estimate
 from .executor import cores
 from .memory import available_memory
+from .neighbours import refuse_gaps
 from .probe import SECONDS, probe
 from .splits import read_splits
 from .training_settings import DEFAULT_FOLDS, base_recipe, check_limits, check_recipe
@@ -74,6 +75,7 @@ def plan_reproduction(
     device: str = "auto",
     skip_slices: str | int = "30",
     size: int = 256,
+    slice_sets: bool = False,
     workers: int | None = None,
     probe_s: float = SECONDS,
 ) -> Plan:
@@ -89,6 +91,7 @@ def plan_reproduction(
     out = Path(out)
     tree = local_tree(out, source)
     chosen = check_recipe(base_recipe(recipe, None).but(epochs=epochs, neighbours=neighbours))
+    refuse_gaps(chosen.neighbours, slice_sets, out)
     check_limits(max_minutes, None, None)
     devices = devices_named(device)
     n_folds = DEFAULT_FOLDS if splits is None else len(read_splits(splits, None))

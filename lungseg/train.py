@@ -6,40 +6,29 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import torch
+from typing import Any, Literal
 
 from . import run_folder as runs
-from .augment import Augment, augment_named, from_albumentations, windowed
+from .augment import Augment
 from .checkpoint import FOLDER
 from .config import Recipe
-from .dataset import LungDataset
 from .device import pick_device
 from .errors import LungsegError, UsageError
-from .executor import cores
 from .files import clear_temporary, folder_lock
 from .fitting import fit, isolated, machine_facts, make_logger
 from .launch import launch
 from .leakage import check_other_files
-from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory, fits_on_device
 from .manifest import Manifest
-from .neighbours import Neighbours
 from .parallel import check_place, check_shares, own_device
-from .phased import Phased
 from .place import local
 from .placement import Place, find_place
-from .ranks import own_share
 from .run_folder import RunResult
-from .shards import Shards, holds_shards, is_address
+from .shards import is_address
 from .splits import Split, make_split
-from .stream_extra import require_litdata
 from .team import joined
+from .training_data import run_engine, run_loaders, shards_at
 from .training_settings import CUSTOM, DEFAULT_FOLDS, base_recipe, check_limits, check_recipe, refuse_inside
 from .visualize.curves import training_curves
-
-if TYPE_CHECKING:  # an extra
-    from .streaming import StreamLoaders
 
 STAGE = "train"
 ENDED = ""  # in place of a checkpoint to go on from
@@ -163,7 +152,7 @@ def _train(
     """:func:`train` in one process of a run, at ``place``; what is not named changes the recipe."""
     run = Path(run)
     overrides["augment"] = augment if augment is None or isinstance(augment, str) else CUSTOM
-    shards = _shards(processed)
+    shards = shards_at(processed)
     manifest = Manifest.read(processed) if shards is None else shards.manifest
     target = own_device(place, pick_device(device))
     with contextlib.ExitStack() as stack:
@@ -191,20 +180,15 @@ def _train(
         }
         config = runs.describe(chosen, split, manifest, **extras)
         if shards is not None:
-            _refuse_neighbours(shards, chosen)
             config["data"]["streamed"] = True
         checkpoint = team.agree(lambda: _go_on_from(run, config, split, before))
         if checkpoint == ENDED:
             ended = runs.finished(run)
             assert ended is not None
             return ended
-        engine, log = _engine(augment, chosen), make_logger(logger, run)
-        data: SliceLoaders | StreamLoaders
-        limit = config["limit_batches"]
-        if shards is None:
-            data = _loaders(manifest, split, chosen, engine, workers, in_memory, limit, target, place)
-        else:
-            data = _stream_loaders(shards, split, chosen, engine, workers, limit, target, place)
+        engine, log = run_engine(augment, chosen), make_logger(logger, run)
+        asked: dict[str, Any] = {"workers": workers, "in_memory": in_memory, "limit": config["limit_batches"]}
+        data = run_loaders(shards or manifest, split, chosen, engine, device=target, place=place, **asked)
         # Only now is it a run: what is refused above leaves nothing that would have to be resumed.
         facts = machine_facts(target, chosen.precision, place)
         if shards is not None:
@@ -215,25 +199,6 @@ def _train(
         result = fit(run, config, chosen, data, in_module, target, logger=log, checkpoint=way, place=place)
         team.agree(lambda: _written(run, result))
         return result
-
-
-def _shards(processed: str | Path) -> Shards | None:
-    if not holds_shards(processed):
-        return None
-    require_litdata()
-    from .shard_stream import open_shards
-
-    return open_shards(processed)
-
-
-def _refuse_neighbours(shards: Shards, recipe: Recipe) -> None:
-    if recipe.neighbours:
-        raise UsageError.of(
-            "no-neighbours",
-            "shards give one slice at a time, without its neighbours",
-            file=shards.address,
-            mend="Train on the preprocessed folder itself, or with neighbours 0.",
-        )
 
 
 def _go_on_from(run: Path, config: dict[str, Any], split: Split, before: dict[str, Any] | None) -> str | None:
@@ -262,89 +227,3 @@ def _tidy(run: Path) -> None:
 def _written(run: Path, result: RunResult) -> None:
     training_curves(result.metrics, result.curves)
     runs.finish(run, result)
-
-
-def _engine(augment: Any, recipe: Recipe) -> Augment | None:
-    """The augmentation of the run, with whole slices at its end where the recipe asks for them."""
-    engine, end = _plain_engine(augment, recipe), recipe.at_the_end
-    if engine is None or end is None:
-        return engine
-    return Phased(engine, _plain_engine(augment, end), recipe.whole_slices)
-
-
-def _plain_engine(augment: Any, recipe: Recipe) -> Augment | None:
-    """The augmentation; an object that is no engine is taken as an Albumentations pipeline."""
-    if recipe.augment != CUSTOM:
-        return augment_named(recipe.augment, recipe.augmentation, compiled=recipe.compile)
-    if augment is None or isinstance(augment, str):
-        mend = "Give the same augment= as at its start (from Python; the command has no way to)."
-        raise UsageError.of("custom-augment", "the run was started with an augmentation of your own", mend=mend)
-    engine: Augment = augment if hasattr(augment, "on_device") else from_albumentations(augment)
-    return windowed(engine, recipe.augmentation)
-
-
-def _loaders(
-    manifest: Manifest,
-    split: Split,
-    recipe: Recipe,
-    engine: Augment | None,
-    workers: int | None,
-    in_memory: bool | None,
-    limit: int,
-    device: torch.device,
-    place: Place,
-) -> SliceLoaders:
-    n_slices = sum(len(manifest.record(case).slices) for case in (*split.train, *split.inner_val))
-    keep = fits_in_memory(n_slices, manifest.config.size, place.devices) if in_memory is None else in_memory
-    in_workers = engine if engine is not None and not engine.on_device else None
-    if workers is None:
-        # Gathering from memory is quicker than any traffic between processes.
-        workers = 0 if keep and in_workers is None else min(max(1, cores() // place.devices), MOST_WORKERS)
-    shown: dict[str, Any] = {"in_memory": keep, "with_index": True}
-    shown["neighbours"] = Neighbours(recipe.neighbours, recipe.neighbour_mm)
-    training = LungDataset(manifest, split.train, augment=in_workers, seed=recipe.seed, **shown)
-    validation = LungDataset(manifest, split.inner_val, **shown) if split.inner_val else None
-    gather = keep and workers == 0 and fits_on_device(n_slices, manifest.config.size, device)
-    return SliceLoaders(
-        training,
-        validation,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        workers=workers,
-        limit=limit,
-        resident=device if gather else None,
-        share=recipe.tumour_share,
-        by=recipe.draw_by,
-        own=own_share(),
-        phased=engine if isinstance(engine, Phased) else None,
-    )
-
-
-def _stream_loaders(
-    shards: Shards,
-    split: Split,
-    recipe: Recipe,
-    engine: Augment | None,
-    workers: int | None,
-    limit: int,
-    device: torch.device,
-    place: Place,
-) -> StreamLoaders:
-    from .streaming import StreamLoaders
-
-    if workers is None:
-        workers = min(max(1, cores() // place.devices), MOST_WORKERS) if device.type == "cuda" else 0
-    return StreamLoaders(
-        shards,
-        split.train,
-        split.inner_val,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        workers=workers,
-        limit=limit,
-        share=recipe.tumour_share,
-        by=recipe.draw_by,
-        augment=engine if engine is not None and not engine.on_device else None,
-        own=own_share(),
-        phased=engine if isinstance(engine, Phased) else None,
-    )

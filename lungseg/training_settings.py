@@ -8,7 +8,7 @@ from typing import Any
 from .augment import ENGINES
 from .config import Recipe, recipe_from_dict, recipe_named
 from .errors import LungsegError, UsageError
-from .neighbours import Neighbours
+from .neighbours import MOST, MOST_MM, Neighbours
 from .setting_types import check_types
 from .unet import check_unet
 
@@ -16,7 +16,6 @@ DEFAULT_FOLDS = 5
 LARGEST = 2**31 - 1  # of a count; torch keeps some of them in 64 bits, and multiplies them before
 MOST_WORKERS = 256  # processes that load slices; a slip of the keyboard must not take all the memory of a machine
 LARGEST_SEED = 2**63 - 1  # that torch takes
-MOST_NEIGHBOURS = 16  # on each side
 CUSTOM = "custom"  # what a recipe calls an augmentation that is no name
 
 
@@ -27,6 +26,10 @@ def check_recipe(recipe: Recipe) -> Recipe:
         UsageError: one of them can not be meant.
     """
     check_types(recipe)
+    if not 0 <= recipe.neighbours <= MOST:
+        raise _bad("neighbours", f"a whole number of 0 to {MOST}", recipe.neighbours)
+    if not 0.0 < recipe.neighbour_mm <= MOST_MM:
+        raise _bad("neighbour_mm", f"above 0, at most {MOST_MM:g}", recipe.neighbour_mm)
     try:
         check_unet(recipe.unet)
     except ValueError as cause:
@@ -41,10 +44,6 @@ def check_recipe(recipe: Recipe) -> Recipe:
     for name in ("tumour_share", "average", "whole_slices"):
         if not 0.0 <= getattr(recipe, name) < 1.0:
             raise _bad(name, "0 to below 1", getattr(recipe, name))
-    if not 0 <= recipe.neighbours <= MOST_NEIGHBOURS:
-        raise _bad("neighbours", f"a whole number of 0 to {MOST_NEIGHBOURS}", recipe.neighbours)
-    if not 0.0 < recipe.neighbour_mm < float("inf"):
-        raise _bad("neighbour_mm", "above 0", recipe.neighbour_mm)
     channels = Neighbours(recipe.neighbours).channels
     if recipe.unet.in_channels != channels:
         expected = f"{channels}, for {recipe.neighbours} neighbours on each side"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lungseg.augment import augment_named
+from lungseg.augment import SliceBySlice, augment_named
 from lungseg.augment_torch import TorchAugment
-from lungseg.config import AugmentConfig, Recipe, UNetConfig
+from lungseg.callbacks import EndOfRun
+from lungseg.cli import main
+from lungseg.config import AugmentConfig, PreprocessConfig, Recipe, UNetConfig
 from lungseg.crossval import crossval
 from lungseg.dataset import LungDataset
 from lungseg.ensemble import load_segmenter
@@ -23,13 +28,16 @@ from lungseg.export import export
 from lungseg.inference import Segmenter
 from lungseg.manifest import Manifest
 from lungseg.neighbours import ALONE, Neighbours
+from lungseg.placement import Place
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess
 from lungseg.probe import probe
 from lungseg.randomness import SampleRandom
 from lungseg.sample import write_sample
-from lungseg.score import score
+from lungseg.shards import Shards
+from lungseg.splits import Split
 from lungseg.train import train
+from lungseg.training_data import run_loaders
 from lungseg.training_settings import check_recipe
 
 from .processed import write_processed
@@ -118,10 +126,48 @@ def test_a_sample_shows_slices_of_its_own_scan(tmp_path: Path) -> None:
 def test_stacks_with_gaps_have_no_neighbours(tmp_path: Path) -> None:
     manifest = replace(write_processed(tmp_path / "slices", {f"p{k}": [0, 9, 0] for k in range(6)}), slice_sets=True)
     manifest.write()
-    with pytest.raises(UsageError, match="gaps") as caught:
-        train(manifest.root, tmp_path / "run", recipe=THREE)
-    assert caught.value.problem.code == "no-neighbours" and not (tmp_path / "run/config.json").exists()
+    for begin, record in ((train, "config.json"), (crossval, "crossval.json")):
+        with pytest.raises(UsageError, match="gaps") as caught:
+            begin(manifest.root, tmp_path / "run", recipe=THREE)
+        assert caught.value.problem.code == "no-neighbours" and not (tmp_path / "run" / record).exists()
+    for command in (["reproduce", "--plan"], ["reproduce"]):
+        name, *options = command
+        assert main([name, str(tmp_path / "out"), "--slice-sets", "--neighbours", "1", *options]) == 2
+    assert not (tmp_path / "out").exists()
     LungDataset(manifest, ["p1"])
+
+
+def test_shards_have_no_neighbours(tmp_path: Path) -> None:
+    shards = Shards(str(tmp_path / "shards"), Manifest(tmp_path, PreprocessConfig(), {}), {})
+    split = Split(0, ("a",), (), ("b",), (), "")
+    here: dict[str, Any] = {
+        "workers": 0,
+        "in_memory": None,
+        "limit": 0,
+        "device": torch.device("cpu"),
+        "place": Place(),
+    }
+    with pytest.raises(UsageError, match="one slice at a time") as caught:
+        run_loaders(shards, split, THREE, None, **here)
+    assert caught.value.problem.file == str(tmp_path / "shards")
+
+
+def test_slices_whose_network_has_neighbours_are_not_scored_once_they_have_gaps(whole: Path, tmp_path: Path) -> None:
+    slices, run = (shutil.copytree(whole / name, tmp_path / name) for name in ("slices", "run"))
+    replace(Manifest.read(slices), slice_sets=True).write()
+    with pytest.raises(UsageError, match="gaps"):
+        evaluate(run, report=False)
+
+
+def test_an_engine_of_single_slices_is_refused() -> None:
+    engine = SliceBySlice(lambda image, mask, seed: (image, mask))
+    with pytest.raises(UsageError, match="slice at a time"):
+        engine(torch.zeros(2, 3, 16, 16), torch.zeros(2, 1, 16, 16), SampleRandom(0, 0, range(2)))
+
+
+@pytest.mark.parametrize("slice_mm", [1.0 - 1e-6, 1.0 + 1e-6, float(np.float32(1.0) - np.float32(6e-8))])
+def test_rounding_of_a_spacing_does_not_decide(slice_mm: float) -> None:
+    assert Neighbours(1, 2.5).steps(slice_mm) == Neighbours(1, 2.5).steps(1.0) == (-2, 0, 2)
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -155,28 +201,39 @@ def test_the_network_follows_the_number_of_neighbours() -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("recipe", "setting"),
     [
-        replace(TINY, neighbours=1),
-        TINY.but(unet=UNetConfig(in_channels=3, widths=(4, 8))),
-        TINY.but(neighbours=-1),
-        TINY.but(neighbours=17),
-        TINY.but(neighbours=True),
-        replace(THREE, neighbour_mm=0.0),
-        replace(THREE, neighbour_mm=float("nan")),
-        THREE.but(augment="imgaug"),
-        THREE.but(augment="custom"),
+        (replace(TINY, neighbours=1), "unet.in_channels"),
+        (TINY.but(unet=UNetConfig(in_channels=3, widths=(4, 8))), "unet.in_channels"),
+        (TINY.but(neighbours=-1), "neighbours"),
+        (TINY.but(neighbours=17), "neighbours"),
+        (TINY.but(neighbours=True), "neighbours"),
+        (replace(THREE, neighbour_mm=0.0), "neighbour_mm"),
+        (replace(THREE, neighbour_mm=1e308), "neighbour_mm"),
+        (replace(THREE, neighbour_mm=float("nan")), "neighbour_mm"),
+        (THREE.but(augment="imgaug"), "augment"),
+        (THREE.but(augment="custom"), "augment"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(recipe: Recipe) -> None:
-    with pytest.raises(UsageError):
+def test_what_can_not_be_meant_is_refused(recipe: Recipe, setting: str) -> None:
+    with pytest.raises(UsageError, match=f"the setting {setting} can not be meant"):
         check_recipe(recipe)
 
 
-def test_a_run_goes_on_to_the_same_weights_however_slices_are_read(whole: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_to_the_same_weights_however_slices_are_read(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = train(whole / "slices", tmp_path / "run", recipe=THREE, in_memory=True)
-    files = train(whole / "slices", tmp_path / "files", recipe=THREE, in_memory=False, workers=0)
-    assert same_weights(done.last, files.last)
+    for workers in (0, 1):
+        there = tmp_path / f"files-{workers}"
+        assert same_weights(
+            done.last, train(whole / "slices", there, recipe=THREE, in_memory=False, workers=workers).last
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(EndOfRun, "on_train_epoch_end", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(whole / "slices", tmp_path / "stopped", recipe=THREE)
+    assert same_weights(done.last, train(whole / "slices", tmp_path / "stopped", resume=True).last)
     alone = train(whole / "slices", tmp_path / "alone", recipe=THREE.but(neighbours=0))
     assert not same_weights(done.last, alone.last)
     with pytest.raises(UsageError, match="neighbours"):
@@ -190,16 +247,39 @@ def test_a_probe_counts_the_channels() -> None:
 # In use
 
 
-def test_prediction_evaluation_and_scores_agree(whole: Path, tmp_path: Path) -> None:
-    held = json.loads((whole / "run/splits.json").read_text())["held_out"]
-    evaluation = evaluate(whole / "run", report=False)
-    from_scans = evaluate(whole / "run", scans=whole / "tree", report=False)
-    assert {case.case for case in evaluation.cases} == set(held)
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], float]]:
+    """Places and thickness of the slices of every scan that a network is shown."""
+    calls: list[tuple[tuple[int, ...], float]] = []
+    original = Segmenter.probabilities
+
+    def look(self: Segmenter, slices: Any, places: Any = None, slice_mm: float = 1.0) -> Any:
+        calls.append((tuple(places), slice_mm))
+        return original(self, slices, places, slice_mm)
+
+    monkeypatch.setattr(Segmenter, "probabilities", look)
+    return calls
+
+
+def test_evaluation_and_prediction_say_where_the_slices_lie(
+    whole: Path, tmp_path: Path, shown: list[tuple[tuple[int, ...], float]]
+) -> None:
+    manifest, held = Manifest.read(whole / "slices"), json.loads((whole / "run/splits.json").read_text())["held_out"]
+    records = [manifest.record(case) for case in held]
+    wanted = [(record.slices, pytest.approx(record.las_spacing_mm[2])) for record in records]
+    evaluate(whole / "run", report=False)
+    evaluate(whole / "run", scans=whole / "tree", report=False)
     for case in held:
         predict(whole / "run", whole / f"tree/imagesTr/{case}.nii.gz", tmp_path / f"{case}.nii.gz", skip_slices=2)
-    scores = {one.case: one.dice for one in score(tmp_path, whole / "tree/labelsTr").cases}
-    for evaluated in (evaluation, from_scans):
-        assert {one.case: one.dice for one in evaluated.cases} == pytest.approx(scores)
+    assert shown == wanted * 3 and len(wanted[0][0]) == 18
+
+
+def test_a_cross_validation_says_where_the_slices_lie(
+    whole: Path, tmp_path: Path, shown: list[tuple[tuple[int, ...], float]]
+) -> None:
+    crossval(whole / "slices", tmp_path / "folds", recipe=THREE.but(epochs=1, inner_val=0.0), n_folds=2)
+    records = Manifest.read(whole / "slices").cases.values()
+    assert sorted(shown) == sorted((record.slices, record.las_spacing_mm[2]) for record in records)
 
 
 def test_neighbours_matter_and_are_found_by_place(whole: Path) -> None:

@@ -114,6 +114,7 @@ def _settings(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     soft = summary.get("published_recipe", {}).get("soft_dice_pooled")
     known = {
         "recipe": model.get("recipe"),
+        "neighbours on each side": model.get("neighbours"),
         "fold": None if summary.get("fold") is None else f"{summary['fold']} of {summary.get('n_folds')}",
         "folds by": summary.get("folds"),
         "checkpoint": model.get("checkpoint"),

@@ -41,6 +41,7 @@ def write_prediction_page(out: str | Path, record: Mapping[str, Any], view: Case
         model, settings = record["model"], record["settings"]
         shown = {
             "recipe": model.get("recipe"),
+            "neighbours on each side": model.get("neighbours"),
             "fold": model.get("fold"),
             "weights' SHA-256": model.get("sha256"),
             "threshold": settings.get("threshold"),
