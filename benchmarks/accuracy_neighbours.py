@@ -37,15 +37,12 @@ def longest_run(record: CaseRecord, places: list[int]) -> list[int]:
     return max((list(run) for _, run in runs), key=len, default=[])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("processed", "table", "out"):
-        parser.add_argument(name, type=Path)
-    args = parser.parse_args()
-    manifest = Manifest.read(args.processed)
+def make(processed: Path, table: Path, out: Path) -> None:
+    """Write the stacks; their files are copies, and stay what the manifest says of them."""
+    manifest = Manifest.read(processed)
     places: dict[str, list[int]] = {}
     slice_mm: dict[str, float] = {}
-    with open(args.table, encoding="utf-8", newline="") as file:
+    with open(table, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             places.setdefault(row["case"], []).append(int(row["slice"]))
             slice_mm[row["case"]] = float(row["slice_mm"])
@@ -53,8 +50,7 @@ def main() -> None:
     for case in manifest.labelled:
         record = manifest.record(case)
         run = longest_run(record, places[case])
-        step = Neighbours(1).steps(slice_mm[case])[-1]
-        if len(run) <= 2 * step:
+        if len(run) <= 2 * Neighbours(1).steps(slice_mm[case])[-1]:
             print(f"{case}: left out, {len(run)} slices of {slice_mm[case]:g} mm in a row")
             continue
         records[case] = replace(
@@ -63,9 +59,17 @@ def main() -> None:
             tumour_pixels=tuple(record.tumour_pixels[index] for index in run),
             las_spacing_mm=(*record.las_spacing_mm[:2], slice_mm[case]),
         )
-        shutil.copytree(args.processed / case, args.out / case)
-    Manifest(args.out, manifest.config, records).write()
+        shutil.copytree(processed / case, out / case)
+    Manifest(out, manifest.config, records).write()
     print(f"{len(records)} patients, {sum(len(record.slices) for record in records.values())} slices")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("processed", "table", "out"):
+        parser.add_argument(name, type=Path)
+    args = parser.parse_args()
+    make(args.processed, args.table, args.out)
 
 
 if __name__ == "__main__":

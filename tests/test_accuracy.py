@@ -9,11 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from lungseg.dataset import LungDataset
+from lungseg.manifest import Manifest
 from lungseg.metrics import dice
+from lungseg.neighbours import Neighbours
+
+from .processed import write_processed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import accuracy_neighbours as stacks
 import accuracy_nnunet as nnunet
 import accuracy_recipe as recipe
 import accuracy_score as score
@@ -197,3 +204,47 @@ def test_the_page_has_a_place_for_each_table() -> None:
     text = tables.PAGE.read_text("utf-8")
     for name in tables.tables({}):
         assert text.count(f"<!-- figures: {name} -->") == text.count(f"<!-- end: {name} -->") == 1
+
+
+def test_a_fold_takes_the_threshold_of_the_others(tmp_path: Path) -> None:
+    """Two thresholds: the low one is right for `a` and `c`, the high one for `b`; no patient chooses its own."""
+    counted_at = {  # case: (tp, fp, fn) at each
+        "a": [(10, 0, 0), (1, 0, 9)],
+        "b": [(10, 190, 0), (10, 0, 0)],
+        "c": [(10, 0, 0), (2, 0, 8)],
+    }
+    for fold, case in enumerate("abc"):
+        score.write_record(tmp_path, record("strong", fold, counted({case: counted_at[case][1]})))
+        path = tmp_path / f"runs/strong/fold{fold}-seed0/thresholds.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"thresholds": [0.1, 0.5], "cases": {case: counted_at[case]}}))
+    found = tables.collect([tmp_path], "strong")
+    chosen = {row["case"]: row["strong, threshold of the other folds"] for row in found["cases"]}
+    # Of `b` and `c` the mean is highest at the high threshold, of `a` and `b` too; of `a` and `c` at the low one.
+    assert chosen["a"] == pytest.approx(2 / 11, abs=1e-5) and chosen["c"] == pytest.approx(4 / 12, abs=1e-5)
+    assert chosen["b"] == pytest.approx(20 / 210, abs=1e-5)
+    assert (
+        "strong, threshold of the other folds" not in tables.collect([tmp_path], "strong", thresholds=False)["systems"]
+    )
+    for fold in (0, 1):
+        (tmp_path / f"runs/strong/fold{fold}-seed0/thresholds.json").unlink()
+    assert set(tables.collect([tmp_path], "strong")["systems"]) == {"strong"}  # one fold alone has no others
+
+
+def test_of_a_set_of_slices_the_longest_run_with_tumour_is_kept(tmp_path: Path) -> None:
+    manifest = write_processed(tmp_path / "sets", {"a": [0, 9, 9, 9, 9, 0, 9, 9], "b": [9, 0, 9]})
+    places = {"a": [3, 10, 11, 13, 14, 15, 16, 17], "b": [4, 5, 6]}
+    lines = [f"{case},{place},1.0" for case, at in places.items() for place in at]
+    (tmp_path / "slices.csv").write_text("\n".join(["case,slice,slice_mm", *lines]))
+    assert stacks.longest_run(manifest.record("a"), places["a"]) == [1, 2]  # as long as the others, and first
+    assert stacks.longest_run(manifest.record("a"), [3, 10, 11, 12, 13, 15, 16, 17]) == [1, 2, 3, 4]
+    with pytest.raises(SystemExit, match="another set"):
+        stacks.longest_run(manifest.record("a"), [1, 2])
+    wide = [f"{case},{10 * (case == 'b') + k},2.0" for case, count in (("a", 8), ("b", 3)) for k in range(count)]
+    (tmp_path / "slices.csv").write_text("\n".join(["case,slice,slice_mm", *wide]))
+    stacks.make(tmp_path / "sets", tmp_path / "slices.csv", tmp_path / "out")
+    made = Manifest.read(tmp_path / "out")
+    assert list(made.cases) == ["a"] and made.record("a").slices == (1, 2, 3, 4) and not made.slice_sets
+    data = LungDataset(made, ["a"], neighbours=Neighbours(1, 2.0))
+    whole = LungDataset(manifest, ["a"])
+    assert torch.equal(data[1][0], torch.cat([whole[index][0] for index in (1, 2, 3)]))

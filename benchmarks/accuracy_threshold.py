@@ -1,0 +1,45 @@
+"""The same predictions with a threshold that the patients of the other folds choose, as `crossval` does for `predict`.
+
+``ablation.py`` leaves the counts of each patient at every threshold beside its runs (``thresholds.json``).  A fold is
+scored at the threshold of the highest mean Dice over the patients of all other folds: no patient chooses its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accuracy_score import CaseCounts, FoldRecord
+
+ENDING = ", threshold of the other folds"
+
+
+def chosen_elsewhere(folders: Sequence[Path], records: Sequence[FoldRecord]) -> list[FoldRecord]:
+    """A record more for each fold whose counts are there, where another fold of its system and seed has them too."""
+    curves: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for folder in folders:
+        for record in records:
+            name = f"fold{record.fold}-seed{record.seed}"
+            path = folder / "runs" / record.system / name / "thresholds.json"
+            if path.is_file():
+                curves[record.system, record.seed, record.fold] = json.loads(path.read_text("utf-8"))
+    found = []
+    for record in records:
+        own = curves.get((record.system, record.seed, record.fold))
+        others = [values for (system, seed, fold), values in curves.items()
+                  if (system, seed) == (record.system, record.seed) and fold != record.fold]  # fmt: skip
+        if own is None or not others:
+            continue
+        if any(values["thresholds"] != own["thresholds"] for values in others):
+            raise SystemExit(f"the folds of {record.system} were counted at different thresholds")
+        dice = [[CaseCounts(case, *counts, 0).dice for counts in at]
+                for values in others for case, at in values["cases"].items()]  # fmt: skip
+        best = int(np.argmax(np.mean(dice, axis=0)))
+        cases = [CaseCounts(case.case, *own["cases"][case.case][best], case.slices) for case in record.cases]
+        settings = {**record.settings, "threshold": own["thresholds"][best]}
+        found.append(replace(record, system=record.system + ENDING, cases=tuple(cases), settings=settings))
+    return found
