@@ -54,7 +54,7 @@ def test_a_run_ends_in_the_same_weights(folder: Path, tmp_path: Path, monkeypatc
         plain(self, *args, **options)
 
     monkeypatch.setattr(SliceLoaders, "__init__", noted)
-    monkeypatch.setattr(sys.modules["lungseg.train"], "fits_on_device", lambda *_: True)
+    monkeypatch.setattr(sys.modules["lungseg.training_data"], "fits_on_device", lambda *_: True)
     gathered = train(folder, tmp_path / "gathered", recipe=TINY, device="cpu", in_memory=True, workers=0)
     assert made == [CPU]
     assert same_weights(usual.last, gathered.last) and usual.val_dice == gathered.val_dice
