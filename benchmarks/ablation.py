@@ -230,15 +230,11 @@ def scored(
         folder, slices = manifest.root / case, manifest.record(case).slices
         images = [read_slice(folder / image_name(z), np.float16, size) for z in slices]
         truth = np.stack([read_slice(folder / mask_name(z), np.uint8, size) for z in slices])
-        counted = np.arange(len(slices))
-        if manifest.slice_sets:
-            probability = np.stack(list(segmenter.probabilities(images)))
-        else:
-            slice_mm = manifest.record(case).las_spacing_mm[2]
-            probability = np.stack(list(segmenter.probabilities(images, slices, slice_mm)))
+        slice_mm, counted = manifest.record(case).las_spacing_mm[2], np.ones(len(slices), bool)
+        if not manifest.slice_sets:
             # Alike for all rows: a slice with one neighbour, at the end of a stack, tells that the tumour ends there.
-            both = [len(set(row)) == 3 for row in Neighbours(1).table(slices, slice_mm).tolist()]
-            counted = np.flatnonzero(both)
+            counted[:] = [len(set(row)) == 3 for row in Neighbours(1).table(slices, slice_mm).tolist()]
+        probability = np.stack(list(segmenter.probabilities(images, slices, slice_mm)))
         truth, shown = truth[counted], probability[counted]
         cases.append(score.CaseCounts(case, *score.counts(truth, shown > 0.5), len(truth)))
         found[case] = [score.counts(truth, shown > threshold) for threshold in THRESHOLDS]

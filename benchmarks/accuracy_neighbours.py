@@ -33,8 +33,8 @@ def longest_run(record: CaseRecord, places: list[int]) -> list[int]:
     if len(places) != len(record.slices):
         raise SystemExit(f"{len(places)} places for {len(record.slices)} slices: the table is of another set")
     shown = [index for index, count in enumerate(record.tumour_pixels) if count]
-    runs = groupby(shown, key=lambda index: places[index] - shown.index(index))
-    return max((list(run) for _, run in runs), key=len, default=[])
+    runs = groupby(enumerate(shown), key=lambda numbered: places[numbered[1]] - numbered[0])
+    return max(([index for _, index in run] for _, run in runs), key=len, default=[])
 
 
 def make(processed: Path, table: Path, out: Path) -> None:

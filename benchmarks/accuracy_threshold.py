@@ -7,7 +7,7 @@ scored at the threshold of the highest mean Dice over the patients of all other 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,21 @@ import numpy as np
 from accuracy_score import CaseCounts, FoldRecord
 
 ENDING = ", threshold of the other folds"
+Counted = Mapping[str, Any]  # a fold's thresholds.json: the thresholds, and by patient (tp, fp, fn) at each
+
+
+def best(folds: Sequence[Counted]) -> int:
+    """Which threshold has the highest mean Dice over the patients of some folds."""
+    if any(fold["thresholds"] != folds[0]["thresholds"] for fold in folds):
+        raise SystemExit("the folds were counted at different thresholds")
+    patients = [patient for fold in folds for patient in fold["cases"].items()]
+    dice = [[CaseCounts(case, *counts, 0).dice for counts in at] for case, at in patients]
+    return int(np.argmax(np.mean(dice, axis=0)))
 
 
 def chosen_elsewhere(folders: Sequence[Path], records: Sequence[FoldRecord]) -> list[FoldRecord]:
     """A record more for each fold whose counts are there, where another fold of its system and seed has them too."""
-    curves: dict[tuple[str, int, int], dict[str, Any]] = {}
+    curves: dict[tuple[str, int, int], Counted] = {}
     for folder in folders:
         for record in records:
             name = f"fold{record.fold}-seed{record.seed}"
@@ -34,12 +44,10 @@ def chosen_elsewhere(folders: Sequence[Path], records: Sequence[FoldRecord]) -> 
                   if (system, seed) == (record.system, record.seed) and fold != record.fold]  # fmt: skip
         if own is None or not others:
             continue
-        if any(values["thresholds"] != own["thresholds"] for values in others):
+        if own["thresholds"] != others[0]["thresholds"]:
             raise SystemExit(f"the folds of {record.system} were counted at different thresholds")
-        dice = [[CaseCounts(case, *counts, 0).dice for counts in at]
-                for values in others for case, at in values["cases"].items()]  # fmt: skip
-        best = int(np.argmax(np.mean(dice, axis=0)))
-        cases = [CaseCounts(case.case, *own["cases"][case.case][best], case.slices) for case in record.cases]
-        settings = {**record.settings, "threshold": own["thresholds"][best]}
+        chosen = best(others)
+        cases = [CaseCounts(case.case, *own["cases"][case.case][chosen], case.slices) for case in record.cases]
+        settings = {**record.settings, "threshold": own["thresholds"][chosen]}
         found.append(replace(record, system=record.system + ENDING, cases=tuple(cases), settings=settings))
     return found

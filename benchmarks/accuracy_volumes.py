@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 from accuracy_peers import machine_facts
-from accuracy_score import CaseCounts
 from accuracy_tables import PAGE, where
+from accuracy_threshold import best
 from speed_tables import between as write_between
 
 from lungseg.case_score import score_case
@@ -42,10 +42,7 @@ RESULT = Path(__file__).resolve().parent / "results" / "accuracy_volumes.json"
 def best_threshold(runs: list[Path]) -> float:
     """The one of the highest mean Dice over the held-out patients of all folds."""
     counted = [json.loads((run / "thresholds.json").read_text("utf-8")) for run in runs]
-    dice = [
-        [CaseCounts(case, *counts, 0).dice for counts in at] for fold in counted for case, at in fold["cases"].items()
-    ]
-    return float(counted[0]["thresholds"][int(np.argmax(np.mean(dice, axis=0)))])
+    return float(counted[0]["thresholds"][best(counted)])
 
 
 def scored(ensemble: Ensemble, case: Case, thresholds: tuple[float, ...]) -> list[dict[str, Any]]:
@@ -98,9 +95,8 @@ def write(values: Mapping[str, Any]) -> None:
         for case, found in values["scans"].items()
         for threshold, one in zip(values["thresholds"], found, strict=True)
     ]
-    source = (
-        f"Measured {values['date']} on {where(values['machine'])}: the mean of {values['folds']} folds of `strong`."
-    )
+    what = f"the mean of {values['folds']} folds of `{values['recipe']}`"
+    source = f"Measured {values['date']} on {where(values['machine'])}: {what}."
     write_between(PAGE, "accuracy_volumes", f"{head}{'| --- ' * 7}|\n{''.join(rows)}\n{source}\n")
 
 

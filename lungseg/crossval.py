@@ -23,7 +23,7 @@ from .executor import cores, run_cases
 from .files import folder_lock
 from .leakage import check_unseen
 from .manifest import Manifest
-from .neighbours import no_neighbours, refuse_gaps
+from .neighbours import refuse_gaps, refuse_shards
 from .place import local
 from .run_folder import CONFIG, SPLITS
 from .shards import holds_shards
@@ -121,8 +121,7 @@ def crossval(
         before = folder_of.read_crossval(run) if is_crossval(run) else None
         chosen = check_recipe(base_recipe(recipe, before).but(**overrides))
         refuse_gaps(chosen.neighbours, manifest.slice_sets, processed)
-        if chosen.neighbours and holds_shards(processed):
-            raise no_neighbours("shards give one slice at a time", processed)
+        refuse_shards(chosen.neighbours, holds_shards(processed), processed)
         again = before is not None and n_folds is None and splits is None
         planned, source = folder_of.read_folds(run) if again else plan_folds(manifest, n_folds, splits)
         wanted = folds_named(folds, len(planned))

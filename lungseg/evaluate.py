@@ -185,7 +185,7 @@ def _one_case(
     volume, tally = MaskVolume(patient.truth.shape, patient.grid, threshold), SliceTally()
     pixel_mm = patient.grid.pixel_mm(patient.spacing_mm)
     images, ahead = tee(patient.images)  # the network is ahead by a batch, and by its neighbours
-    found = segmenter.probabilities(ahead, None if manifest.slice_sets else patient.indices, patient.spacing_mm[2])
+    found = segmenter.probabilities(ahead, patient.indices, patient.spacing_mm[2])
     for z, image, mask, probability in zip(patient.indices, images, patient.masks, found, strict=True):
         volume.put(z, probability)
         tally.add(image, mask, probability, pixel_mm, segmenter.config)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import LungsegError, UsageError
+from .errors import UsageError
 
 MOST = 16  # on each side
 MOST_MM = 1000.0  # from one to the next
@@ -89,13 +89,18 @@ class Neighbours:
 ALONE = Neighbours()
 
 
-def no_neighbours(why: str, file: str | Path) -> LungsegError:
-    """What to raise where nobody knows which slices are neighbours."""
-    mend = "Do without --neighbours, or take whole scans, preprocessed without --slice-sets."
-    return UsageError.of("no-neighbours", f"{why}, so no slice has true neighbours", file=file, mend=mend)
-
-
 def refuse_gaps(count: int, gaps: bool, file: str | Path) -> None:
     """Raise :class:`UsageError` where neighbours are wanted of stacks with gaps."""
     if count and gaps:
-        raise no_neighbours("the stacks have gaps", file)
+        raise _no_neighbours("the stacks have gaps", file)
+
+
+def refuse_shards(count: int, shards: bool, file: str | Path) -> None:
+    """Raise :class:`UsageError` where neighbours are wanted of shards."""
+    if count and shards:
+        raise _no_neighbours("shards give one slice at a time", file)
+
+
+def _no_neighbours(why: str, file: str | Path) -> UsageError:
+    mend = "Do without --neighbours, or take whole scans, preprocessed without --slice-sets."
+    return UsageError.of("no-neighbours", f"{why}, so no slice has true neighbours", file=file, mend=mend)

@@ -14,7 +14,7 @@ from .errors import UsageError
 from .executor import cores
 from .loaders import MOST_WORKERS, SliceLoaders, fits_in_memory, fits_on_device
 from .manifest import Manifest
-from .neighbours import Neighbours, no_neighbours
+from .neighbours import Neighbours, refuse_shards
 from .phased import Phased
 from .placement import Place
 from .ranks import own_share
@@ -96,7 +96,7 @@ def run_loaders(
     in_workers = engine if engine is not None and not engine.on_device else None
     most_workers = min(max(1, cores() // place.devices), MOST_WORKERS)
     if isinstance(source, Shards):
-        _refuse_neighbours(source, recipe)
+        refuse_shards(recipe.neighbours, True, source.address)
         from .streaming import StreamLoaders
 
         if workers is None:
@@ -124,8 +124,3 @@ def _engine(augment: Any, recipe: Recipe) -> Augment | None:
         raise UsageError.of("custom-augment", "the run was started with an augmentation of your own", mend=mend)
     engine: Augment = augment if hasattr(augment, "on_device") else from_albumentations(augment)
     return windowed(engine, recipe.augmentation)
-
-
-def _refuse_neighbours(shards: Shards, recipe: Recipe) -> None:
-    if recipe.neighbours:
-        raise no_neighbours("shards give one slice at a time", shards.address)
