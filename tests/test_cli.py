@@ -21,7 +21,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg.cli import build_parser, main
+from lungseg.cli import main
+from lungseg.command_parser import build_parser
 from lungseg.config import RECIPES, UNetConfig
 from lungseg.errors import DataError, IntegrityError, MachineError, TrainingError, UsageError
 from lungseg.files import folder_lock

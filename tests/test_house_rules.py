@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lungseg.cli import build_parser
+from lungseg.command_parser import build_parser
 from lungseg.errors import NOTICE
 
 ROOT = Path(__file__).resolve().parents[1]
