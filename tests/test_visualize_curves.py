@@ -46,6 +46,13 @@ def test_losses_and_dice_in_rows_of_their_own_are_joined_and_sorted(metrics: Pat
     assert lines(training_curves(metrics)) == {"training": [[1, 0.9], [2, 0.7]], "validation": [[1, 0.5], [2, 0.3]]}
 
 
+def test_without_validation_there_is_no_empty_panel(metrics: Path) -> None:
+    metrics.write_text("epoch,train_loss,val_loss,val_dice\n1,0.9,,\n2,0.5,,\n")
+    figure = training_curves(metrics)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss"]
+    assert figure.get_figwidth() == 4.0
+
+
 def test_a_value_that_is_not_finite_leaves_a_gap(metrics: Path) -> None:
     metrics.write_text("epoch,train_loss\n1,0.9\n2,nan\n3,inf\n4,0.5\n")
     assert lines(training_curves(metrics)) == {"training": [[1, 0.9], [4, 0.5]]}
@@ -53,7 +60,7 @@ def test_a_value_that_is_not_finite_leaves_a_gap(metrics: Path) -> None:
 
 def test_a_single_epoch_has_a_point_and_one_whole_number_below(metrics: Path) -> None:
     metrics.write_text("epoch,val_dice\n1,0\n")
-    right = training_curves(metrics).axes[1]
+    (right,) = training_curves(metrics).axes
     low, high = right.get_xlim()
     assert [tick for tick in right.get_xticks() if low <= tick <= high] == [1]
     assert right.lines[0].get_marker() == "." and right.get_ylim()[0] < 0

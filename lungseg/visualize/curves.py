@@ -20,7 +20,7 @@ _COLOURS = ("#0072b2", "#d55e00")  # blue and vermillion of Okabe and Ito's pale
 
 
 def training_curves(metrics_csv: str | Path, out: str | Path | None = None) -> Picture:
-    """Training and validation loss, and the validation's Dice, by epoch.
+    """Training and validation loss, and the validation's Dice beside them where there is one, by epoch.
 
     Args:
         metrics_csv: ``RUN/metrics.csv`` with a column ``epoch`` and any of ``train_loss``, ``val_loss``, ``val_dice``
@@ -32,12 +32,13 @@ def training_curves(metrics_csv: str | Path, out: str | Path | None = None) -> P
         DataError: it holds no epoch, or a cell that is no number.
     """
     values = read_metrics(metrics_csv)
-    figure = Picture(figsize=(8, 3.2), dpi=100, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _draw(left, values, LOSS_LINES, "loss")
-    _draw(right, values, DICE_LINES, "validation Dice")
-    # A little beyond 0 and 1, so that a marker on the edge is whole.
-    right.set_ylim(-0.03, 1.03)
+    shown = [(LOSS_LINES, "loss"), (DICE_LINES, "validation Dice")]
+    shown = [(lines, label) for lines, label in shown if any(values[name] for name, _ in lines)]
+    figure = Picture(figsize=(4 * len(shown), 3.2), dpi=100, layout="constrained")
+    for axes, (lines, label) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        _draw(axes, values, lines, label)
+        if lines is DICE_LINES:
+            axes.set_ylim(-0.03, 1.03)  # a little beyond 0 and 1, so that a marker on the edge is whole
     if out is not None:
         figure.write(out)
     return figure
