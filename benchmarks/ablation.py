@@ -29,13 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import accuracy_score as score
+import accuracy_settings as settings_of
 import numpy as np
 from accuracy_peers import machine_facts
 
 from lungseg.config import Recipe, recipe_from_dict, recipe_named, to_dict
 from lungseg.manifest import Manifest
+from lungseg.tuning import THRESHOLDS, CaseCounts
 
-THRESHOLDS = tuple(step / 64 for step in (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56))
 LENGTHS = {"a quarter as long": 0.25, "half as long": 0.5, "two and a half times as long": 2.5}
 GAPLESS = ("with neighbours",)  # rows for slices of whole scans alone
 GRACE_S = 5.0  # less than this is not worth a start
@@ -201,7 +202,7 @@ def run(job: Job, args: argparse.Namespace) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **levels)
     job.file(args.out, "levels.npz").write_bytes(buffer.getvalue())
-    job.file(args.out, "thresholds.json").write_text(json.dumps({"thresholds": THRESHOLDS, "cases": found}))
+    settings_of.write(job.file(args.out, settings_of.FILE), found)
     seconds = {"train": trained, "total": trained + time.monotonic() - scoring}
     machine = machine_facts(args.device, args.side_by_side)
     ended = {"epochs": result.epochs, "ended_by": result.reason, "max_minutes": args.minutes}
@@ -213,8 +214,8 @@ def run(job: Job, args: argparse.Namespace) -> None:
 
 def scored(
     run_folder: Path, processed: Path, device: str
-) -> tuple[list[score.CaseCounts], dict[str, np.ndarray], dict[str, Any]]:
-    """Counts of each held-out patient's pixels, the probabilities in 255ths, and counts at every threshold."""
+) -> tuple[list[score.CaseCounts], dict[str, np.ndarray], list[CaseCounts]]:
+    """Counts of each held-out patient's pixels, the probabilities in 255ths, and counts at every setting."""
     from lungseg.case_record import image_name, mask_name
     from lungseg.inference import Segmenter
     from lungseg.neighbours import Neighbours
@@ -225,7 +226,7 @@ def scored(
     manifest = Manifest.read(processed)
     size = manifest.config.size
     segmenter = Segmenter.load(run_folder, checkpoint="last", device=device)
-    cases, kept, found = [], {}, {}
+    cases, kept, found = [], {}, []
     for case in Split.read(run_folder / SPLITS).held_out:
         folder, slices = manifest.root / case, manifest.record(case).slices
         images = [read_slice(folder / image_name(z), np.float16, size) for z in slices]
@@ -237,7 +238,7 @@ def scored(
         probability = np.stack(list(segmenter.probabilities(images, slices, slice_mm)))
         truth, shown = truth[counted], probability[counted]
         cases.append(score.CaseCounts(case, *score.counts(truth, shown > 0.5), len(truth)))
-        found[case] = [score.counts(truth, shown > threshold) for threshold in THRESHOLDS]
+        found.append(settings_of.counted(case, truth, shown))
         levels = np.rint(probability * 255.0).astype(np.uint8)
         kept[case] = np.where(levels < 255 * THRESHOLDS[0], 0, levels)  # what no threshold keeps only takes room
     return cases, kept, found

@@ -9,8 +9,8 @@
 docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and their
 table, where the reference is called `base`; `cpu` the same with systems that were trained on a CPU,
 `benchmarks/results/accuracy_cpu.json`; `write` writes only the tables again, also of studies that are kept (``KEPT``).
-`collect` and `cpu` also score each system at a threshold that the other folds choose, where ablation.py left its counts
-(accuracy_threshold.py).  What is compared is compared on the patients that both have, so on the same folds.
+`collect` and `cpu` also score each system at the settings that the other folds choose, where ablation.py left counts
+(accuracy_settings.py).  What is compared is compared on the patients that both have, so on the same folds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from accuracy_score import FoldRecord, read_records
-from accuracy_threshold import chosen_elsewhere
+from accuracy_settings import chosen_elsewhere
 from speed_tables import between as write_between
 
 from lungseg.comparison import compare
@@ -102,16 +102,16 @@ def difference(
     return {"system": name, "minus": other, "all": paired(dice), "smallest_quarter": paired(small)}
 
 
-def collect(folders: Sequence[Path], reference: str, *, thresholds: bool = True) -> dict[str, Any]:
+def collect(folders: Sequence[Path], reference: str, *, settings: bool = True) -> dict[str, Any]:
     """Everything that the tables say, from the files of all folds.
 
     Args:
         folders: with ``SYSTEM/fold*.json``.
         reference: the system that the others are compared with.
-        thresholds: whether to score each system at the threshold of its other folds too.
+        settings: whether to score each system at the settings of its other folds too.
     """
     records = read_records(folders)
-    if thresholds:
+    if settings:
         records += chosen_elsewhere(folders, records)
     if not records:
         raise SystemExit(f"there is no SYSTEM/fold*.json below {', '.join(map(str, folders))}")
@@ -284,7 +284,7 @@ def main() -> None:
             parser.error("name the folders that hold SYSTEM/fold*.json")
         path = {"collect": RESULT, "cpu": ON_CPU, "ablation": INGREDIENTS}[args.what]
         path.parent.mkdir(exist_ok=True)
-        write_json(path, collect(args.folders, args.reference, thresholds=args.what != "ablation"))
+        write_json(path, collect(args.folders, args.reference, settings=args.what != "ablation"))
     write()
 
 

@@ -1,9 +1,9 @@
-"""Whole CTs under the mean of a recipe's folds, at 0.5 and at the threshold that the held-out patients choose.
+"""Whole CTs under the mean of a recipe's folds, at 0.5 and at the settings that the held-out patients choose.
 
     python benchmarks/accuracy_volumes.py RUNS VOLUMES [--device cpu]
     python benchmarks/accuracy_volumes.py write     the table again
 
-RUNS is what ablation.py leaves of one row (``OUT/runs/strong``): a run a fold, and its counts at every threshold.
+RUNS is what ablation.py leaves of one row (``OUT/runs/strong``): a run a fold, and its counts at every setting.
 VOLUMES is a tree whose labelled scans are none of the patients that were trained on.  Nothing below the lungs is
 looked at.  Writes `benchmarks/results/accuracy_volumes.json` and the table of docs/accuracy.md.
 
@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import accuracy_settings
 import numpy as np
 from accuracy_peers import machine_facts
 from accuracy_tables import PAGE, where
-from accuracy_threshold import best
 from speed_tables import between as write_between
 
 from lungseg.case_score import score_case
@@ -32,21 +32,22 @@ from lungseg.files import write_json
 from lungseg.geometry import SliceGrid, to_las
 from lungseg.inference import MaskVolume, Segmenter
 from lungseg.nifti import read_label, read_scan
+from lungseg.postprocess import PLAIN, PostProcessing, drop_components
 from lungseg.slicing import skipped_slices, slice_image
 from lungseg.splits import Split
 from lungseg.tree import Case, read_tree
+from lungseg.tuning import choose
 
 RESULT = Path(__file__).resolve().parent / "results" / "accuracy_volumes.json"
 
 
-def best_threshold(runs: list[Path]) -> float:
+def best_setting(runs: list[Path]) -> PostProcessing:
     """The one of the highest mean Dice over the held-out patients of all folds."""
-    counted = [json.loads((run / "thresholds.json").read_text("utf-8")) for run in runs]
-    return float(counted[0]["thresholds"][best(counted)])
+    return choose(case for run in runs for case in accuracy_settings.read(run / accuracy_settings.FILE))
 
 
-def scored(ensemble: Ensemble, case: Case, thresholds: tuple[float, ...]) -> list[dict[str, Any]]:
-    """What is found of a labelled scan at each threshold."""
+def scored(ensemble: Ensemble, case: Case, settings: tuple[PostProcessing, ...]) -> list[dict[str, Any]]:
+    """What is found of a labelled scan at each setting."""
     scan, label = read_scan(case.image), read_label(case.label)
     las, affine, _ = to_las(scan.voxels, scan.affine)
     truth, _, _ = to_las(label.voxels, label.affine)
@@ -54,11 +55,13 @@ def scored(ensemble: Ensemble, case: Case, thresholds: tuple[float, ...]) -> lis
     config = replace(ensemble.config, skip_slices="auto")
     shown = range(skipped_slices(las, (left, front, head), config), las.shape[2])
     grid = SliceGrid.of(las.shape, (left, front, head), config.size)
-    volumes = [MaskVolume(las.shape, grid, threshold) for threshold in thresholds]
+    volumes = [MaskVolume(las.shape, grid, setting.threshold) for setting in settings]
     found = ensemble.probabilities((slice_image(las, z, grid, config) for z in shown), shown, head)
     for z, probability in zip(shown, found, strict=True):
         for volume in volumes:
             volume.put(z, probability)
+    for volume, setting in zip(volumes, settings, strict=True):
+        drop_components(volume.mask, volume.probability, setting, left * front * head / 1000.0)
     scores = (score_case(case.name, truth, volume.mask, (left, front, head)) for volume in volumes)
     names = ("dice", "truth_ml", "predicted_ml", "lesions", "lesions_found", "false_positives", "false_slices")
     return [{name: score.as_dict()[name] for name in names} for score in scores]
@@ -66,38 +69,39 @@ def scored(ensemble: Ensemble, case: Case, thresholds: tuple[float, ...]) -> lis
 
 def measured(folder: Path, volumes: Path, device: str) -> dict[str, Any]:
     """Everything that the table says."""
-    runs = sorted(path.parent for path in folder.glob("fold*-seed0/thresholds.json"))
+    runs = sorted(path.parent for path in folder.glob(f"fold*-seed0/{accuracy_settings.FILE}"))
+    if not runs:
+        raise SystemExit(f"there is no fold*-seed0/{accuracy_settings.FILE} in {folder}; ablation.py writes them")
     members = tuple(Segmenter.load(run / "run", checkpoint="last", device=device) for run in runs)
     cases = [case for case in read_tree(volumes).cases if case.label]
     seen = {case for run in runs for case in Split.read(run / "run" / "splits.json").train}
     if both := seen & {case.name for case in cases}:
         raise SystemExit(f"{', '.join(sorted(both))} were trained on: nothing can be said of them")
-    thresholds = (0.5, best_threshold(runs))
+    settings = (PLAIN, best_setting(runs))
     ensemble = Ensemble(members, members[0].config, {})
     return {
         "date": datetime.date.today().isoformat(),
         "recipe": folder.name,
         "folds": len(runs),
         "machine": machine_facts(device, 1),
-        "thresholds": thresholds,
-        "scans": {case.name: scored(ensemble, case, thresholds) for case in cases},
+        "settings": [{"threshold": one.threshold, "smallest_share": one.smallest_share} for one in settings],
+        "scans": {case.name: scored(ensemble, case, settings) for case in cases},
     }
 
 
 def write(values: Mapping[str, Any]) -> None:
     """The table between its markers in docs/accuracy.md."""
-    head = (
-        "| scan | threshold | Dice | true / found ml | lesions found | false | slices without tumour that show some |\n"
-    )
+    head = "| scan | threshold | smallest share | Dice | true / found ml | lesions found | false | false slices |\n"
     rows = [
-        f"| `{case}` | {threshold:g} | {one['dice']:.2f} | {one['truth_ml']:.1f} / {one['predicted_ml']:.1f} "
-        f"| {one['lesions_found']} of {one['lesions']} | {one['false_positives']} | {one['false_slices']} |\n"
+        f"| `{case}` | {setting['threshold']:g} | {setting['smallest_share']:g} | {one['dice']:.2f} "
+        f"| {one['truth_ml']:.1f} / {one['predicted_ml']:.1f} | {one['lesions_found']} of {one['lesions']} "
+        f"| {one['false_positives']} | {one['false_slices']} |\n"
         for case, found in values["scans"].items()
-        for threshold, one in zip(values["thresholds"], found, strict=True)
+        for setting, one in zip(values["settings"], found, strict=True)
     ]
     what = f"the mean of {values['folds']} folds of `{values['recipe']}`"
     source = f"Measured {values['date']} on {where(values['machine'])}: {what}."
-    write_between(PAGE, "accuracy_volumes", f"{head}{'| --- ' * 7}|\n{''.join(rows)}\n{source}\n")
+    write_between(PAGE, "accuracy_volumes", f"{head}{'| --- ' * 8}|\n{''.join(rows)}\n{source}\n")
 
 
 def main() -> None:

@@ -261,8 +261,9 @@ def _crossval_table(values: dict[str, Any]) -> str:
     rows["calibration error near the lungs, without and with temperature"] = " and ".join(
         _number(error, 4) for error in errors
     )
+    share = f" and {100 * settings['smallest_share']:g} % of the heaviest" if "smallest_share" in settings else ""
     rows["`predict` then uses"] = (
-        f"threshold {settings['threshold']:g}, smallest {settings['smallest_ml']:g} ml, "
+        f"threshold {settings['threshold']:g}, smallest {settings['smallest_ml']:g} ml{share}, "
         f"temperature {settings['temperature']:.2f}"
     )
     time, epochs = _between(values["minutes_a_fold"]), _between(values["epochs_a_fold"])

@@ -49,7 +49,7 @@ case $piece in
     out=$(cd "$3" && pwd)
     cd "$work"
     find . \( -path './ablation/*/fold*.json' -o -path './neighbours/*/fold*.json' -o -path './systems/*/fold*.json' \
-      -o -name thresholds.json -o -name metrics.csv -o -name log.txt -o -path './peers/*.log' \) -print0 | tar czf "$out/records.tgz" --null -T -
+      -o -name settings.json -o -name metrics.csv -o -name log.txt -o -path './peers/*.log' \) -print0 | tar czf "$out/records.tgz" --null -T -
     mkdir -p ablation systems
     for fold in 0 1; do
       find ./ablation -path "*fold$fold*/levels.npz" -print0 | tar cf "$out/levels$fold.tar" --null -T -

@@ -106,7 +106,7 @@ def _crossval(args: argparse.Namespace) -> int:
 
 
 def _training_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`_training` reads, by the names of ``train`` and ``crossval``."""
+    """What :func:`lungseg.command_options.add_training` reads, by the names of ``train`` and ``crossval``."""
     return {
         "recipe": args.recipe,
         "loss": args.loss,
@@ -169,6 +169,7 @@ def _predict(args: argparse.Namespace) -> int:
         args.out,
         threshold=args.threshold,
         smallest_ml=args.smallest_ml,
+        smallest_share=args.smallest_share,
         temperature=args.temperature,
         device=args.device,
         batch_size=args.batch_size,

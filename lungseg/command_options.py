@@ -99,6 +99,13 @@ def volume(text: str) -> float:
     return value
 
 
+def portion(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return value
+
+
 def share(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:

@@ -15,6 +15,7 @@ from .command_options import (
     add_training,
     add_workers,
     count,
+    portion,
     positive,
     seconds,
     volume,
@@ -143,6 +144,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("out", metavar="OUT.nii.gz")
     sub.add_argument("--skip-slices", metavar="N", help="as in preprocess; otherwise as the run was trained")
     sub.add_argument("--smallest-ml", type=volume, metavar="ML", help="drop tumours of less volume (likewise, or 0)")
+    text = "drop tumours that weigh less than this share of the scan's heaviest, 0 to 1 (likewise, or 0)"
+    sub.add_argument("--smallest-share", type=portion, metavar="SHARE", help=text)
     sub.add_argument(
         "--temperature",
         type=positive,

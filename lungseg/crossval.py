@@ -66,7 +66,7 @@ def crossval(
     however it was stopped, it goes on: finished folds are left alone, an unfinished one ends in the weights that it
     would have had.  A fold whose training diverges is named, and the others go on.
 
-    The scores over all patients are in ``RUN/evaluation``; threshold, smallest kept component and temperature are
+    The scores over all patients are in ``RUN/evaluation``; threshold, kept components and temperature are
     chosen on them (see :mod:`lungseg.crossval_score`), and ``predict(RUN, ...)`` uses the mean of the folds with these.
 
     Args:

@@ -3,8 +3,8 @@
 Two figures are given:
 
 - **plain**: threshold 0.5, nothing dropped; as ``evaluate`` gives it for a fold by itself.
-- **tuned**: threshold, smallest kept component and temperature are chosen, for the patients of fold k on those of
-  the *other* folds, so that no patient judges its own setting.
+- **tuned**: threshold, kept components and temperature are chosen, for the patients of fold k on those of the
+  *other* folds, so that no patient judges its own setting.
 
 ``predict`` uses what is chosen on all patients, as far as the tuned figure is better than the plain one: a choice that
 did not pay on patients who took no part in it is not passed on.
@@ -37,7 +37,7 @@ from .held_out import from_slices, native_truth
 from .manifest import Manifest
 from .out_of_fold import OutOfFold, TrainedFold, checked_fold
 from .patient_summary import over_patients
-from .postprocess import PLAIN, PostProcessing, drop_small
+from .postprocess import PLAIN, PostProcessing, drop_components
 from .probability_map import level_above
 from .progress import progress
 from .report.evaluation_page import PAGE, write_report
@@ -45,7 +45,7 @@ from .report.from_evaluation import evaluation_report
 from .run_folder import METRICS
 from .statistics import CONFIDENCE, bootstrap_interval
 from .tally import SliceTally, total
-from .tuning import SMALLEST_ML, THRESHOLDS, CaseCounts, Choice, choose_all, choose_nested, count
+from .tuning import FROC_THRESHOLDS, SMALLEST_ML, CaseCounts, Choice, choose_all, choose_nested, count
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -80,13 +80,14 @@ class CrossValidation(Evaluation):
             low, high = tuned["dice_interval"] or (tuned["dice_mean"],) * 2
             lines.insert(
                 -1,
-                f"with threshold and smallest tumour chosen on the other folds: mean Dice {tuned['dice_mean']:.3f} "
+                f"with threshold and kept tumours chosen on the other folds: mean Dice {tuned['dice_mean']:.3f} "
                 f"({CONFIDENCE:.0%} interval {low:.3f} to {high:.3f}), {tuned['missed']} missed",
             )
         lines.insert(
             -1,
             f"predict uses {len(self.summary['folds_scored'])} folds, threshold {setting['threshold']:g}, "
-            f"smallest tumour {setting['smallest_ml']:g} ml, temperature {setting['temperature']:.3g}",
+            f"smallest tumour {setting['smallest_ml']:g} ml and {setting['smallest_share']:.0%} of the heaviest, "
+            f"temperature {setting['temperature']:.3g}",
         )
         return "\n".join(lines)
 
@@ -226,7 +227,7 @@ def _patient(pictures: Path | None, task: tuple[TrainedFold, str, OutOfFold]) ->
         slices.write_pictures(pictures, case, levels >= level_above(PLAIN.threshold), whole=not gaps)
     sizes = SMALLEST_ML[:1] if gaps else SMALLEST_ML  # where slices are no neighbours there is no volume
     counts = count(case, truth, levels, record.voxel_ml, smallest_ml=sizes)
-    steps = [(threshold, level_above(threshold)) for threshold in THRESHOLDS]
+    steps = [(threshold, level_above(threshold)) for threshold in FROC_THRESHOLDS]
     response = [] if gaps else free_response(truth, levels, record.las_spacing_mm, steps)
     return _Patient(fold, _score(case, truth, levels, PLAIN, manifest), counts, tally, response)
 
@@ -248,7 +249,7 @@ def _scaled(patient: _Patient, setting: PostProcessing) -> SliceTally:
 def _score(case: str, truth: np.ndarray, levels: np.ndarray, setting: PostProcessing, manifest: Manifest) -> CaseScore:
     record, gaps = manifest.record(case), manifest.slice_sets
     mask = (levels >= level_above(setting.threshold)).view(np.uint8)
-    drop_small(mask, setting.smallest_ml, record.voxel_ml)
+    drop_components(mask, levels, setting, record.voxel_ml)
     below = int(np.count_nonzero(truth[:, :, : record.skipped]))
     return score_case(case, truth, mask, record.las_spacing_mm, skipped_voxels=below, slice_set=gaps)
 

@@ -1,4 +1,4 @@
-"""From probabilities to the mask that is shown: threshold, smallest kept component, temperature."""
+"""From probabilities to the mask that is shown: threshold, components that are kept, temperature."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class PostProcessing:
         smallest_ml: connected components of less volume are dropped, millilitres.
         temperature: the logit of a probability is divided by it before the probability is reported (Guo et al., "On
             Calibration of Modern Neural Networks", ICML 2017); it never changes the mask.
+        smallest_share: connected components that weigh less than this share of the scan's heaviest are dropped, 0 to
+            1; 1 keeps that one alone.  The weight is the sum of the probabilities of its voxels: how many of them the
+            network expects to be tumour.  A low threshold finds the whole of a tumour that the network is not sure of,
+            and much else that weighs little.
 
     Raises:
         UsageError: a number is out of its range.
@@ -29,12 +33,16 @@ class PostProcessing:
     threshold: float = 0.5
     smallest_ml: float = 0.0
     temperature: float = 1.0
+    smallest_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
         if not 0.0 <= self.smallest_ml < math.inf:
             what = "the smallest kept component is no volume"
             raise UsageError.of("bad-smallest", what, expected="0 ml or more", found=str(self.smallest_ml))
+        if not 0.0 <= self.smallest_share <= 1.0:
+            what = "the smallest kept component is no share of the heaviest"
+            raise UsageError.of("bad-smallest", what, expected="0 to 1", found=str(self.smallest_share))
         if not 0.0 < self.temperature < math.inf:
             what = "the temperature can not be meant"
             raise UsageError.of("bad-temperature", what, expected="above 0", found=str(self.temperature))
@@ -42,26 +50,58 @@ class PostProcessing:
     @property
     def plain(self) -> bool:
         """Whether the mask is that of the threshold 0.5 alone."""
-        return self.threshold == 0.5 and self.smallest_ml == 0.0
+        return (self.threshold, self.smallest_ml, self.smallest_share) == (0.5, 0.0, 0.0)
 
 
 PLAIN = PostProcessing()
 
 
-def drop_small(mask: np.ndarray, smallest_ml: float, voxel_ml: float) -> None:
-    """Set connected components (26 neighbours) of less than ``smallest_ml`` to 0, in place.
+def drop_components(mask: np.ndarray, probability: np.ndarray, settings: PostProcessing, voxel_ml: float) -> None:
+    """Set connected components (26 neighbours) that are not kept to 0, in place.
 
     Args:
-        mask: ``uint8 [L, A, S]``, 0 or 1.
-        smallest_ml: smallest volume that is kept, millilitres; 0 keeps all.
+        mask: ``uint8 [L, A, S]``, 0 or 1: what is above the threshold.
+        probability: ``uint8 [L, A, S]``, in 255ths or as levels of a kept map; what weighs a component.
+        settings: which are kept.
         voxel_ml: volume of a voxel, millilitres.
     """
-    voxels = smallest_voxels(smallest_ml, voxel_ml)
-    box = bounding_box(mask) if voxels > 1 else None
+    voxels = smallest_voxels(settings.smallest_ml, voxel_ml)
+    box = bounding_box(mask) if voxels > 1 or settings.smallest_share else None
     if box is None:
         return
-    labels, _ = label_components(mask[box] != 0)
-    mask[box] *= np.bincount(labels.ravel("K"))[labels] >= voxels
+    labels, count = label_components(mask[box] != 0)
+    stay = kept(*component_sums(labels, count, probability[box]), voxels, settings.smallest_share)
+    stay[0] = False
+    mask[box] *= stay[labels]
+
+
+def component_sums(labels: np.ndarray, count: int, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels and weight of each component, ``int64 [count + 1]``; label 0, which is none, has 0 of both.
+
+    Args:
+        labels: ``[L, A, S]``, 0 where there is nothing.
+        count: the highest label.
+        probability: ``uint8 [L, A, S]``.
+    """
+    voxels, weights = np.zeros(count + 1, np.int64), np.zeros(count + 1)
+    # Plane by plane, as they lie in memory; the weights are whole numbers, exact up to 2**53.
+    for plane, values in zip(np.moveaxis(labels, 2, 0), np.moveaxis(probability, 2, 0), strict=True):
+        inside = plane[plane != 0]
+        voxels += np.bincount(inside, minlength=count + 1)
+        weights += np.bincount(inside, weights=values[plane != 0], minlength=count + 1)
+    return voxels, weights.astype(np.int64)
+
+
+def kept(voxels: np.ndarray, weights: np.ndarray, fewest_voxels: int, share: float) -> np.ndarray:
+    """Which components are kept, ``bool [components]``.
+
+    Args:
+        voxels, weights: from :func:`component_sums`.
+        fewest_voxels: smallest number of voxels.
+        share: smallest weight, as a share of the heaviest component's.
+    """
+    stay: np.ndarray = (voxels >= fewest_voxels) & (weights >= share * weights.max(initial=0))
+    return stay
 
 
 def smallest_voxels(smallest_ml: float, voxel_ml: float) -> int:

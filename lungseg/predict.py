@@ -20,7 +20,7 @@ from .inference import MaskVolume, Segmenter
 from .nifti import case_name, is_nifti, read_label, read_scan, write_mask
 from .pairs import hu_warnings
 from .place import local, place
-from .postprocess import PostProcessing, calibrated, drop_small
+from .postprocess import PostProcessing, calibrated, drop_components
 from .prediction_record import Predicted, Prediction, already_there, record_start, sealed, tumour_entry
 from .progress import progress
 from .report.case_file import CaseView
@@ -54,6 +54,7 @@ def predict(
     *,
     threshold: float | None = None,
     smallest_ml: float | None = None,
+    smallest_share: float | None = None,
     temperature: float | None = None,
     checkpoint: str = "best",
     skip_slices: str | int | None = None,
@@ -69,8 +70,8 @@ def predict(
     the ``slices``, counted from the feet, ``mean_probability``), the model and the settings.  Nothing of the scan's
     header but its grid is copied.
 
-    Of a cross-validated run the ensemble of its folds is used (:mod:`lungseg.ensemble`), with the threshold, smallest
-    kept component and temperature that were chosen on its out-of-fold predictions.
+    Of a cross-validated run the ensemble of its folds is used (:mod:`lungseg.ensemble`), with the threshold, kept
+    components and temperature that were chosen on its out-of-fold predictions.
 
     Args:
         run: folder of a run, or weights of :func:`lungseg.export.export` (``.safetensors``).
@@ -80,6 +81,8 @@ def predict(
         threshold: a voxel is tumour where its probability, before the temperature, is above; None is what the
             cross-validation chose, 0.5 for a run of one fold.
         smallest_ml: connected tumours of less volume are dropped, millilitres; None likewise, or 0.
+        smallest_share: connected tumours are dropped whose probabilities add up to less than this share of what those
+            of the heaviest do, 0 to 1; None likewise, or 0.
         temperature: what the logits of the probabilities that are reported are divided by; None likewise, or 1.
         checkpoint: ``best`` or ``last``.
         skip_slices: axial slices at the feet end that are not looked at, as in ``preprocess``; None for what the
@@ -97,7 +100,8 @@ def predict(
         MachineError: memory, disk or device fail, or another process writes to ``out``.
     """
     scan, out = place(scan), place(out)
-    given = {"threshold": threshold, "smallest_ml": smallest_ml, "temperature": temperature}
+    given = {"threshold": threshold, "smallest_ml": smallest_ml, "smallest_share": smallest_share}
+    given["temperature"] = temperature
     asked = {name: float(value) for name, value in given.items() if value is not None}
     PostProcessing(**asked)  # refused before anything is read
     here = device if cluster is None else "cpu"  # this machine then only looks whether it is a network
@@ -220,7 +224,7 @@ def _one_scan(job: _Job, paths: tuple[Path, Path]) -> tuple[Prediction, list[Pro
         found = progress(found, what="segmenting", total=len(shown), unit="slice")
     for z, probability in zip(shown, found, strict=True):
         volume.put(z, probability)
-    drop_small(volume.mask, job.settings.smallest_ml, float(np.prod(spacing_mm)) / 1000.0)
+    drop_components(volume.mask, volume.probability, job.settings, float(np.prod(spacing_mm)) / 1000.0)
     probability = calibrated(volume.probability, job.settings.temperature)
     parts = tuple(tumours(volume.mask, (spacing_mm[0], spacing_mm[1], spacing_mm[2]), probability))
     write_mask(out, from_las(volume.mask, orientation), scan)

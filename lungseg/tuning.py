@@ -1,4 +1,4 @@
-"""Settings chosen on out-of-fold predictions: threshold and smallest component by mean Dice, temperature by likelihood.
+"""Settings chosen on out-of-fold predictions: threshold and kept components by mean Dice, temperature by likelihood.
 
 Nested: the setting that a patient is reported with is chosen on the patients of the other folds alone
 (Varma and Simon, "Bias in error estimation when using cross-validation for model selection", BMC Bioinformatics 2006).
@@ -14,13 +14,16 @@ import numpy as np
 from .calibration import LogitHistogram, fit_temperature, total
 from .components import bounding_box, label_components
 from .metrics import dice_of_counts
-from .postprocess import PostProcessing, smallest_voxels
+from .postprocess import PostProcessing, component_sums, kept, smallest_voxels
 from .probability_map import level_above
 
-# Sixteenths are exact in a kept map, and closer together than what some tens of patients can tell apart.
-THRESHOLDS = tuple(step / 16 for step in range(1, 16))
+# All exact in a kept map, and closer together than what some tens of patients can tell apart.  The lowest are for
+# networks that are too sure of themselves, as long training on few patients makes them.
+FROC_THRESHOLDS = tuple(step / 16 for step in range(1, 16))
+THRESHOLDS = (1 / 64, 1 / 32, *FROC_THRESHOLDS)
 # Nodules of 3, 6, 8, 10 and 12 mm have 0.014, 0.11, 0.27, 0.52 and 0.9 ml.
 SMALLEST_ML = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SMALLEST_SHARES = (0.0, 0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class CaseCounts:
     Args:
         case: name of the patient.
         truth: voxels of true tumour.
-        overlap: voxels that are true and found, ``int64 [thresholds, sizes]``.
+        overlap: voxels that are true and found, ``int64 [thresholds, sizes, shares]``.
         found: voxels that are found, likewise.
-        thresholds, smallest_ml: the settings along the two axes.
+        thresholds, smallest_ml, smallest_shares: the settings along the three axes.
     """
 
     case: str
@@ -41,10 +44,11 @@ class CaseCounts:
     found: np.ndarray
     thresholds: tuple[float, ...] = THRESHOLDS
     smallest_ml: tuple[float, ...] = SMALLEST_ML
+    smallest_shares: tuple[float, ...] = SMALLEST_SHARES
 
     @property
     def dice(self) -> np.ndarray:
-        """Dice at every setting, ``float64 [thresholds, sizes]``."""
+        """Dice at every setting, ``float64 [thresholds, sizes, shares]``."""
         pairs = zip(self.overlap.flat, self.found.flat, strict=True)
         values = [dice_of_counts(int(overlap), self.truth, int(found)) for overlap, found in pairs]
         return np.array(values).reshape(self.overlap.shape)
@@ -58,6 +62,7 @@ def count(
     *,
     thresholds: Sequence[float] = THRESHOLDS,
     smallest_ml: Sequence[float] = SMALLEST_ML,
+    smallest_shares: Sequence[float] = SMALLEST_SHARES,
 ) -> CaseCounts:
     """Count a patient's voxels at every setting.
 
@@ -68,41 +73,46 @@ def count(
         voxel_ml: volume of a voxel, millilitres.
         thresholds: multiples of 1/256.
         smallest_ml: volumes, millilitres; only 0 where slices of the stack are no neighbours.
+        smallest_shares: of the heaviest component's weight, 0 to 1.  In a stack with gaps a component goes on across
+            them: there it is no lesion, and a share only a way to a mask, judged by its Dice like any other.
     """
-    sizes = np.array([smallest_voxels(size, voxel_ml) for size in smallest_ml])
-    overlap, found = (np.zeros((len(thresholds), len(sizes)), np.int64) for _ in range(2))
+    sizes = [smallest_voxels(size, voxel_ml) for size in smallest_ml]
+    overlap, found = (np.zeros((len(thresholds), len(sizes), len(smallest_shares)), np.int64) for _ in range(2))
+    settings = tuple(thresholds), tuple(smallest_ml), tuple(smallest_shares)
     box = bounding_box(levels)
     for row, threshold in enumerate(thresholds if box is not None else ()):
         assert box is not None
         mask = levels[box] >= level_above(threshold)
         true = (truth[box] != 0) & mask
-        if sizes.max() <= 1:
+        if max(sizes) <= 1 and not any(smallest_shares):
             found[row], overlap[row] = np.count_nonzero(mask), np.count_nonzero(true)
             continue
-        labels, _ = label_components(mask)
-        voxels = np.bincount(labels[mask])
-        hit = np.bincount(labels[true], minlength=len(voxels))
-        kept = voxels[:, None] >= sizes
-        found[row], overlap[row] = (voxels[:, None] * kept).sum(0), (hit[:, None] * kept).sum(0)
-    return CaseCounts(case, int(np.count_nonzero(truth)), overlap, found, tuple(thresholds), tuple(smallest_ml))
+        labels, components = label_components(mask)
+        voxels, weights = component_sums(labels, components, levels[box])
+        hit, _ = component_sums(labels * true, components, levels[box])
+        for size, fewest in enumerate(sizes):
+            for part, share in enumerate(smallest_shares):
+                stay = kept(voxels, weights, fewest, share)
+                found[row, size, part], overlap[row, size, part] = voxels[stay].sum(), hit[stay].sum()
+    return CaseCounts(case, int(np.count_nonzero(truth)), overlap, found, *settings)
 
 
 def choose(cases: Iterable[CaseCounts]) -> PostProcessing:
     """The setting with the highest mean Dice over ``cases``, all counted at the same settings, at least one.
 
-    Among equals the threshold nearest to 0.5 and then the smallest volume is taken, so that nothing is changed without
-    a gain.  The temperature is left at 1.
+    Among equals the threshold nearest to 0.5, then the smallest volume and then the smallest share is taken, so that
+    nothing is changed without a gain.  The temperature is left at 1.
     """
     counted = list(cases)
     mean = np.mean([case.dice for case in counted], axis=0)
     first = counted[0]
     best = mean.max()
     equal = [
-        (abs(first.thresholds[row] - 0.5), first.smallest_ml[column], first.thresholds[row])
-        for row, column in zip(*np.nonzero(mean >= best - 1e-12), strict=True)
+        (abs(first.thresholds[row] - 0.5), first.smallest_ml[size], first.smallest_shares[share], first.thresholds[row])
+        for row, size, share in zip(*np.nonzero(mean >= best - 1e-12), strict=True)
     ]
-    _, smallest, threshold = min(equal)
-    return PostProcessing(threshold=threshold, smallest_ml=smallest)
+    _, smallest, share, threshold = min(equal)
+    return PostProcessing(threshold=threshold, smallest_ml=smallest, smallest_share=share)
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ class Choice:
 
 
 def choose_on(folds: Iterable[Choice]) -> PostProcessing:
-    """Threshold, smallest component and temperature that are best on all patients of ``folds``, at least one."""
+    """Threshold, kept components and temperature that are best on all patients of ``folds``, at least one."""
     folds = list(folds)
     chosen = choose(case for fold in folds for case in fold.counts)
     pooled = total([histogram for fold in folds for histogram in fold.histograms])
@@ -145,13 +155,8 @@ def choose_all(folds: Mapping[int, Choice], *, mask: bool, temperature: bool) ->
 
     Args:
         folds: the held-out patients by fold.
-        mask: whether choosing threshold and smallest component paid when it was nested; they stay plain otherwise.
+        mask: whether choosing threshold and kept components paid when it was nested; they stay plain otherwise.
         temperature: likewise for the temperature.
     """
-    chosen = choose_on(folds.values())
-    plain = PostProcessing()
-    return PostProcessing(
-        threshold=chosen.threshold if mask else plain.threshold,
-        smallest_ml=chosen.smallest_ml if mask else plain.smallest_ml,
-        temperature=chosen.temperature if temperature else plain.temperature,
-    )
+    chosen, plain = choose_on(folds.values()), PostProcessing()
+    return replace(chosen if mask else plain, temperature=chosen.temperature if temperature else plain.temperature)

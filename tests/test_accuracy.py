@@ -15,6 +15,7 @@ from lungseg.dataset import LungDataset
 from lungseg.manifest import Manifest
 from lungseg.metrics import dice
 from lungseg.neighbours import Neighbours
+from lungseg.tuning import CaseCounts
 
 from .processed import write_processed
 
@@ -24,6 +25,7 @@ import accuracy_neighbours as stacks
 import accuracy_nnunet as nnunet
 import accuracy_recipe as recipe
 import accuracy_score as score
+import accuracy_settings as settings
 import accuracy_tables as tables
 
 RNG = np.random.default_rng(0)
@@ -206,7 +208,7 @@ def test_the_page_has_a_place_for_each_table() -> None:
         assert text.count(f"<!-- figures: {name} -->") == text.count(f"<!-- end: {name} -->") == 1
 
 
-def test_a_fold_takes_the_threshold_of_the_others(tmp_path: Path) -> None:
+def test_a_fold_takes_the_setting_of_the_others(tmp_path: Path) -> None:
     """Two thresholds: the low one is right for `a` and `c`, the high one for `b`; no patient chooses its own."""
     counted_at = {  # case: (tp, fp, fn) at each
         "a": [(10, 0, 0), (1, 0, 9)],
@@ -215,20 +217,36 @@ def test_a_fold_takes_the_threshold_of_the_others(tmp_path: Path) -> None:
     }
     for fold, case in enumerate("abc"):
         score.write_record(tmp_path, record("strong", fold, counted({case: counted_at[case][1]})))
-        path = tmp_path / f"runs/strong/fold{fold}-seed0/thresholds.json"
+        path = tmp_path / f"runs/strong/fold{fold}-seed0/settings.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"thresholds": [0.1, 0.5], "cases": {case: counted_at[case]}}))
+        overlap, found = (
+            [[[f(*at)]] for at in counted_at[case]] for f in (lambda tp, _, __: tp, lambda tp, fp, _: tp + fp)
+        )
+        settings.write(path, [CaseCounts(case, 10, np.array(overlap), np.array(found), (0.1, 0.5), (0.0,), (0.0,))])
     found = tables.collect([tmp_path], "strong")
-    chosen = {row["case"]: row["strong, threshold of the other folds"] for row in found["cases"]}
+    chosen = {row["case"]: row["strong, settings of the other folds"] for row in found["cases"]}
     # Of `b` and `c` the mean is highest at the high threshold, of `a` and `b` too; of `a` and `c` at the low one.
     assert chosen["a"] == pytest.approx(2 / 11, abs=1e-5) and chosen["c"] == pytest.approx(4 / 12, abs=1e-5)
     assert chosen["b"] == pytest.approx(20 / 210, abs=1e-5)
-    assert (
-        "strong, threshold of the other folds" not in tables.collect([tmp_path], "strong", thresholds=False)["systems"]
-    )
+    assert "strong, settings of the other folds" not in tables.collect([tmp_path], "strong", settings=False)["systems"]
     for fold in (0, 1):
-        (tmp_path / f"runs/strong/fold{fold}-seed0/thresholds.json").unlink()
+        (tmp_path / f"runs/strong/fold{fold}-seed0/settings.json").unlink()
     assert set(tables.collect([tmp_path], "strong")["systems"]) == {"strong"}  # one fold alone has no others
+
+
+def test_settings_are_counted_and_read_again(tmp_path: Path) -> None:
+    truth, probability = np.zeros((4, 9, 9), np.uint8), np.zeros((4, 9, 9), np.float32)
+    truth[0, :3, :3], probability[0, :3, :4] = 1, 0.9  # 12 found, 9 of them true
+    probability[3, 6:, 6:] = 0.3  # 9 more at a low threshold, a quarter as heavy
+    settings.write(tmp_path / "settings.json", [settings.counted("a", truth, probability)])
+    (one,) = settings.read(tmp_path / "settings.json")
+    assert one.overlap.shape == one.found.shape == (len(one.thresholds), 1, len(one.smallest_shares))
+    low, half, all_of_them, heavier = (one.thresholds.index(0.25), one.thresholds.index(0.5),
+                                       one.smallest_shares.index(0.0), one.smallest_shares.index(0.5))  # fmt: skip
+    assert one.truth == 9 and (one.overlap == 9).sum() == one.overlap.size - np.count_nonzero(one.overlap == 0)
+    assert [one.found[at] for at in ((half, 0, all_of_them), (low, 0, all_of_them), (low, 0, heavier))] == [12, 21, 12]
+    record_of = settings.at_setting(record("strong", 0, counted({"a": (0, 0, 9)})), [one], [one])
+    assert record_of.cases == (score.CaseCounts("a", 9, 3, 0, 3),)
 
 
 def test_of_a_set_of_slices_the_longest_run_with_tumour_is_kept(tmp_path: Path) -> None:

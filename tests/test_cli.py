@@ -172,9 +172,13 @@ def test_crossval_then_predict_with_the_ensemble(
     assert run("evaluate", tmp_path / "run", "--device", "cpu") == 0
     assert capsys.readouterr().out == out
     scan, mask = place / "tree" / "imagesTs" / "lung_004.nii.gz", tmp_path / "mask.nii.gz"
-    assert run("predict", tmp_path / "run", scan, mask, "--device", "cpu", "--smallest-ml", 0.5) == 0
+    assert (
+        run("predict", tmp_path / "run", scan, mask, "--device", "cpu", "--smallest-ml", 0.5, "--smallest-share", 1)
+        == 0
+    )
     record = json.loads((tmp_path / "mask.json").read_text())
     assert len(record["model"]["folds"]) == 3 and record["settings"]["smallest_ml"] == 0.5
+    assert record["settings"]["smallest_share"] == 1.0
     capsys.readouterr()
     assert run(*words, "--epochs", 7) == 2
     assert "recipe.epochs" in one_line(capsys.readouterr().err, "crossval")

@@ -205,7 +205,12 @@ def test_some_folds_first_and_the_rest_later(done: CrossValidation, slices: Path
 def test_one_fold_alone_has_nobody_to_choose_on(slices: Path, tmp_path: Path) -> None:
     one = started(slices, tmp_path / "run", folds=[1])
     assert one.tuned == () and one.summary["tuned"]["dice_mean"] is None
-    assert one.summary["predict_uses"] == {"threshold": 0.5, "smallest_ml": 0.0, "temperature": 1.0}
+    assert one.summary["predict_uses"] == {
+        "threshold": 0.5,
+        "smallest_ml": 0.0,
+        "smallest_share": 0.0,
+        "temperature": 1.0,
+    }
 
 
 def test_folds_on_two_devices_at_a_time_give_the_same(done: CrossValidation, slices: Path, tmp_path: Path) -> None:
@@ -243,7 +248,7 @@ def test_a_fold_that_diverges_is_named_and_the_others_go_on(
     assert started(slices, run).exit_code == 0
 
 
-def test_of_slice_sets_neither_volumes_nor_components_are_spoken_of(run: Path) -> None:
+def test_of_slice_sets_neither_volumes_nor_lesions_are_spoken_of(run: Path) -> None:
     manifest = Manifest.read(run.parent / "slices")
     replace(manifest, slice_sets=True).write()
     evaluation = evaluate(run, device="cpu")

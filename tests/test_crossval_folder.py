@@ -73,10 +73,18 @@ def test_what_was_chosen_is_read_again(run: Path) -> None:
         CHOSEN.refuse_other_weights(run, ("a" * 64, "c" * 64))
 
 
+def test_a_choice_of_before_there_were_shares_is_read(run: Path) -> None:
+    write_chosen(run, CHOSEN)
+    record = json.loads((run / "crossval.json").read_text())
+    del record["chosen"]["smallest_share"]
+    (run / "crossval.json").write_text(json.dumps(record))
+    assert read_chosen(run) == CHOSEN
+
+
 @pytest.mark.parametrize(
     "change",
     [{"folds": [0]}, {"folds": []}, {"folds": [0, -1]}, {"weights": None}, {"threshold": 2}, {"smallest_ml": "much"},
-     {"more": 1}],
+     {"smallest_share": 2},     {"more": 1}],
 )  # fmt: skip
 def test_a_damaged_choice_is_refused(run: Path, change: dict) -> None:
     write_chosen(run, CHOSEN)

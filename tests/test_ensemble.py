@@ -16,7 +16,7 @@ from lungseg.errors import IntegrityError, UsageError
 from lungseg.geometry import SliceGrid, to_las
 from lungseg.inference import MaskVolume, Segmenter
 from lungseg.nifti import read_scan
-from lungseg.postprocess import PLAIN, PostProcessing, drop_small
+from lungseg.postprocess import PLAIN, PostProcessing, drop_components
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess
 from lungseg.slicing import slice_image
@@ -25,7 +25,7 @@ from .training import TINY
 from .volumes import affine_of, chest_like, write_tree, write_volume
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CHOSEN = {"smallest_ml": 0.05, "temperature": 2.0}
+CHOSEN = {"smallest_ml": 0.05, "smallest_share": 0.5, "temperature": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_predict_is_the_ensemble_worked_out_by_hand(run: Path, scan: Path, tmp_p
     by_hand = MaskVolume(las.shape, grid, chosen["threshold"])
     for z, probability in enumerate(mean, start=2):
         by_hand.put(z, probability)
-    drop_small(by_hand.mask, CHOSEN["smallest_ml"], float(np.prod(spacing_mm)) / 1000)
+    drop_components(by_hand.mask, by_hand.probability, PostProcessing(**CHOSEN), float(np.prod(spacing_mm)) / 1000)
     found = np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj)
     assert 0 < found.sum() < found.size
     # Means in another order differ in the last bit, which may lie at the threshold.
@@ -104,7 +104,13 @@ def test_chosen_settings_can_be_overruled_one_by_one(run: Path, scan: Path, tmp_
     assert (settings["threshold"], settings["smallest_ml"], settings["temperature"]) == (0.25, 0.05, 1.0)
     predict(run, scan, tmp_path / "all.nii.gz", smallest_ml=0.0, device="cpu")
     assert json.loads((tmp_path / "all.json").read_text())["settings"]["smallest_ml"] == 0.0
-    for wrong in ({"threshold": 1.0}, {"smallest_ml": -1.0}, {"temperature": 0.0}):
+    for share in (0.0, 1.0):
+        asked = {"threshold": 0.04, "smallest_ml": 0.0, "smallest_share": share}  # some components, of many sizes
+        predict(run, scan, tmp_path / f"{share}.nii.gz", device="cpu", **asked)
+    many, one = (json.loads((tmp_path / f"{share}.json").read_text()) for share in (0.0, 1.0))
+    assert (many["settings"]["smallest_share"], one["settings"]["smallest_share"]) == (0.0, 1.0)
+    assert len(one["tumours"]) == 1 < len(many["tumours"]) and one["tumours"][0] in many["tumours"]
+    for wrong in ({"threshold": 1.0}, {"smallest_ml": -1.0}, {"smallest_share": 1.5}, {"temperature": 0.0}):
         with pytest.raises(UsageError):
             predict(run, scan, tmp_path / "mask.nii.gz", device="cpu", **wrong)
 

@@ -1,4 +1,4 @@
-"""Threshold, smallest kept component and temperature: what each changes, and what it leaves alone."""
+"""Threshold, kept components and temperature: what each changes, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from lungseg.errors import UsageError
-from lungseg.postprocess import PLAIN, PostProcessing, calibrated, drop_small, smallest_voxels
+from lungseg.postprocess import PLAIN, PostProcessing, calibrated, drop_components, smallest_voxels
 
 VOXEL_ML = 0.7 * 0.7 * 2.5 / 1000
 
@@ -27,7 +27,7 @@ def test_small_components_go_as_scipy_counts_them(seed: int, voxels: int) -> Non
     sizes = ndimage.sum_labels(mask, labels, range(count + 1))
     expected = (mask > 0) & (sizes[labels] >= voxels)
     assert 0 < expected.sum() < mask.sum()
-    drop_small(mask, voxels * VOXEL_ML, VOXEL_ML)
+    drop_components(mask, mask.copy(), PostProcessing(smallest_ml=voxels * VOXEL_ML), VOXEL_ML)
     np.testing.assert_array_equal(mask > 0, expected)
     assert set(np.unique(mask)) == {0, 1}
 
@@ -37,18 +37,41 @@ def test_a_component_of_just_the_smallest_volume_stays() -> None:
     mask[1:4, 2, 2] = 1
     for volume, stays in ((3 * VOXEL_ML, True), (3.001 * VOXEL_ML, False)):
         left = mask.copy()
-        drop_small(left, volume, VOXEL_ML)
+        drop_components(left, left.copy(), PostProcessing(smallest_ml=volume), VOXEL_ML)
         assert left.any() == stays
     assert smallest_voxels(0.3, 0.1) == 3  # 0.3 / 0.1 is 2.9999999999999996
 
 
 def test_nothing_is_dropped_by_the_defaults_nor_from_an_empty_mask() -> None:
     mask, before = speckled(1), speckled(1)
-    drop_small(mask, PLAIN.smallest_ml, VOXEL_ML)
+    drop_components(mask, before, PLAIN, VOXEL_ML)
     np.testing.assert_array_equal(mask, before)
     empty = np.zeros((4, 4, 4), np.uint8)
-    drop_small(empty, 1.0, VOXEL_ML)
+    drop_components(empty, empty, PostProcessing(smallest_ml=1.0, smallest_share=1.0), VOXEL_ML)
     assert not empty.any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.05, 0.3, 1.0])
+def test_components_that_weigh_little_go_as_scipy_weighs_them(seed: int, share: float) -> None:
+    mask = speckled(seed)
+    probability = np.random.default_rng(seed).integers(1, 256, mask.shape).astype(np.uint8)
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    weights = ndimage.sum_labels(probability.astype(float), labels, range(count + 1)) * (np.arange(count + 1) > 0)
+    expected = (mask > 0) & (weights[labels] >= share * weights.max())
+    assert 0 < expected.sum() < mask.sum()
+    drop_components(mask, probability, PostProcessing(smallest_share=share), VOXEL_ML)
+    np.testing.assert_array_equal(mask > 0, expected)
+
+
+def test_a_small_tumour_that_is_certain_outweighs_a_large_one_that_is_not() -> None:
+    mask, probability = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)
+    mask[:2, :2, 0], probability[:2, :2, 0] = 1, 250  # 1000
+    mask[4:, 4:, 2], probability[4:, 4:, 2] = 1, 10  # 250
+    for share, left in ((0.25, 29), (0.26, 4)):
+        one = mask.copy()
+        drop_components(one, probability, PostProcessing(smallest_share=share), VOXEL_ML)
+        assert one.sum() == left
 
 
 def test_the_temperature_divides_the_logit() -> None:
@@ -65,7 +88,8 @@ def test_the_temperature_divides_the_logit() -> None:
 @pytest.mark.parametrize(
     "setting",
     [{"threshold": 1.0}, {"threshold": -0.1}, {"threshold": float("nan")}, {"smallest_ml": -1.0},
-     {"smallest_ml": float("inf")}, {"temperature": 0.0}, {"temperature": float("nan")}],
+     {"smallest_ml": float("inf")}, {"smallest_share": -0.1}, {"smallest_share": 1.1},
+     {"smallest_share": float("nan")}, {"temperature": 0.0}, {"temperature": float("nan")}],
 )  # fmt: skip
 def test_settings_that_can_not_be_meant(setting: dict) -> None:
     with pytest.raises(UsageError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,11 @@ from scipy import ndimage
 
 from lungseg.calibration import LogitHistogram
 from lungseg.metrics import dice
-from lungseg.postprocess import PLAIN, drop_small
+from lungseg.postprocess import PLAIN, PostProcessing, drop_components
 from lungseg.probability_map import level_above, levels_of
 from lungseg.tuning import (
     SMALLEST_ML,
+    SMALLEST_SHARES,
     THRESHOLDS,
     CaseCounts,
     Choice,
@@ -42,13 +44,13 @@ def patient(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_every_setting_is_counted_as_its_mask_would_be(seed: int) -> None:
     truth, levels = patient(seed)
     counts = count("p", truth, levels, VOXEL_ML)
-    assert counts.dice.shape == (len(THRESHOLDS), len(SMALLEST_ML))
-    for row, threshold in enumerate(THRESHOLDS):
-        for column, smallest_ml in enumerate(SMALLEST_ML):
-            mask = (levels >= level_above(threshold)).astype(np.uint8)
-            drop_small(mask, smallest_ml, VOXEL_ML)
-            assert counts.found[row, column] == mask.sum()
-            assert counts.dice[row, column] == pytest.approx(dice(truth, mask))
+    assert counts.dice.shape == (len(THRESHOLDS), len(SMALLEST_ML), len(SMALLEST_SHARES))
+    axes = (enumerate(THRESHOLDS), enumerate(SMALLEST_ML), enumerate(SMALLEST_SHARES))
+    for (row, threshold), (size, smallest_ml), (share, smallest_share) in itertools.product(*axes):
+        mask = (levels >= level_above(threshold)).astype(np.uint8)
+        drop_components(mask, levels, PostProcessing(threshold, smallest_ml, smallest_share=smallest_share), VOXEL_ML)
+        assert counts.found[row, size, share] == mask.sum()
+        assert counts.dice[row, size, share] == pytest.approx(dice(truth, mask))
     assert len(np.unique(counts.dice)) > 20
 
 
@@ -67,8 +69,8 @@ def test_a_patient_without_a_finding_or_without_a_tumour() -> None:
 
 def counted(case: str, *values: float) -> CaseCounts:
     """A patient with these Dice at SETTINGS."""
-    overlap = np.array([[round(500 * value)] for value in values])
-    return CaseCounts(case, 500, overlap, np.full((3, 1), 500), SETTINGS, (0.0,))
+    overlap = np.array([[[round(500 * value)]] for value in values])
+    return CaseCounts(case, 500, overlap, np.full((3, 1, 1), 500), SETTINGS, (0.0,), (0.0,))
 
 
 def test_the_best_mean_over_patients_is_chosen_not_the_pooled_one() -> None:
@@ -77,6 +79,13 @@ def test_the_best_mean_over_patients_is_chosen_not_the_pooled_one() -> None:
     small = [counted("a", 0.8, 0.4, 0.1), counted("b", 0.8, 0.4, 0.1)]
     assert choose([large, *small]).threshold == 0.25
     assert choose([large]).threshold == 0.75
+
+
+def test_a_share_is_chosen_where_it_pays_and_among_equals_the_smallest() -> None:
+    overlap, found = np.array([[[300, 300, 300]]]), np.array([[[500, 400, 400]]])
+    one = CaseCounts("a", 500, overlap, found, (0.5,), (0.0,), (0.0, 0.2, 0.5))
+    assert choose([one]).smallest_share == 0.2 and not choose([one]).plain
+    assert choose([replace(one, found=found[..., [1, 1, 0]])]).smallest_share == 0.0
 
 
 def test_without_a_gain_nothing_is_changed() -> None:

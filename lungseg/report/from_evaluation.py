@@ -121,7 +121,7 @@ def _settings(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         "its SHA-256": model.get("sha256"),
         "threshold": summary.get("threshold"),
         "median Dice": summary.get("dice_median"),
-        "mean Dice, threshold and smallest tumour chosen on the other folds": _tuned(summary.get("tuned")),
+        "mean Dice, threshold and kept tumours chosen on the other folds": _tuned(summary.get("tuned")),
         "read from": summary.get("read_from"),
         "pooled soft Dice of the published recipe": None
         if soft is None

@@ -45,6 +45,8 @@ def write_prediction_page(out: str | Path, record: Mapping[str, Any], view: Case
             "fold": model.get("fold"),
             "weights' SHA-256": model.get("sha256"),
             "threshold": settings.get("threshold"),
+            "tumours dropped below, ml": settings.get("smallest_ml") or None,
+            "tumours dropped below, share of the heaviest": settings.get("smallest_share") or None,
             "slices skipped at the feet end": settings.get("skipped"),
             "mask": record["mask"]["file"],
             "its hash (XXH3-128)": record["mask"]["hash"],

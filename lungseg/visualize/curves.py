@@ -20,7 +20,7 @@ _COLOURS = ("#0072b2", "#d55e00")  # blue and vermillion of Okabe and Ito's pale
 
 
 def training_curves(metrics_csv: str | Path, out: str | Path | None = None) -> Picture:
-    """Training and validation loss, and the validation's Dice beside them where there is one, by epoch.
+    """Training and validation loss, and the validation's Dice beside them, by epoch; a panel each, where there are any.
 
     Args:
         metrics_csv: ``RUN/metrics.csv`` with a column ``epoch`` and any of ``train_loss``, ``val_loss``, ``val_dice``
@@ -95,5 +95,4 @@ def _draw(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9)

@@ -55,7 +55,7 @@ def record_readers(
     crossval.mkdir()
     config = crossval_folder.describe(TINY, folds, manifest, max_minutes=0, limit_batches=0, deterministic=False)
     crossval_folder.begin(crossval, config, folds, "", manifest.root)
-    chosen = crossval_folder.Chosen((0, 1), ("0" * 64,) * 2, crossval_folder.PostProcessing(0.25, 1.0, 2.0))
+    chosen = crossval_folder.Chosen((0, 1), ("0" * 64,) * 2, crossval_folder.PostProcessing(0.25, 1.0, 2.0, 0.5))
     crossval_folder.write_chosen(crossval, chosen)
     mask = folder / "mask.nii.gz"
     predict(run, root / "imagesTr" / "lung_001.nii.gz", mask, device="cpu")
