@@ -1,16 +1,17 @@
 """The table of accuracy: every system patient by patient, from the files that accuracy_score.py describes.
 
     python benchmarks/accuracy_tables.py collect FOLDER [FOLDER ...] [--reference strong]
-    python benchmarks/accuracy_tables.py ablation FOLDER [FOLDER ...] [--reference strong]
+    python benchmarks/accuracy_tables.py ablation FOLDER [FOLDER ...] [--reference strong] [--study NAME]
     python benchmarks/accuracy_tables.py cpu FOLDER [FOLDER ...]
     python benchmarks/accuracy_tables.py write
 
 `collect` reads ``FOLDER/SYSTEM/fold*.json``, writes `benchmarks/results/accuracy_gpu.json` and the tables of
 docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and their
 table, where the reference is called `base`; `cpu` the same with systems that were trained on a CPU,
-`benchmarks/results/accuracy_cpu.json`; `write` writes only the tables again, also of studies that are kept (``KEPT``).
-`collect` and `cpu` also score each system at the settings that the other folds choose, where ablation.py left counts
-(accuracy_settings.py).  What is compared is compared on the patients that both have, so on the same folds.
+`benchmarks/results/accuracy_cpu.json`; `write` writes only the tables again.  Several studies of ingredients are kept,
+each with its table (``STUDIES``).  Each system is also scored at the settings that the other folds choose, where
+ablation.py left counts (accuracy_settings.py).  What is compared is compared on the patients that both have, so on the
+same folds.
 """
 
 from __future__ import annotations
@@ -36,9 +37,8 @@ from lungseg.statistics import bootstrap_interval
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "accuracy_gpu.json"
 ON_CPU = HERE / "results" / "accuracy_cpu.json"
-INGREDIENTS = HERE / "results" / "ablation.json"
-# Studies of ingredients by the name of their table; the first is the one that `ablation` writes.
-KEPT = {"accuracy_ablation": INGREDIENTS, "accuracy_ablation_24_epochs": HERE / "results" / "ablation_24_epochs.json"}
+# Studies of ingredients, by what follows `ablation` in the names of file and table.
+STUDIES = ("", "_24_epochs", "_cpu")
 PAGE = HERE.parent / "docs" / "accuracy.md"
 # Rows that the table has in any case, in this order; others follow by name.
 EXPECTED = ("recipe", "classic", "nnunet_5epochs", "nnunet_5epochs_unmirrored", "strong")
@@ -102,17 +102,15 @@ def difference(
     return {"system": name, "minus": other, "all": paired(dice), "smallest_quarter": paired(small)}
 
 
-def collect(folders: Sequence[Path], reference: str, *, settings: bool = True) -> dict[str, Any]:
+def collect(folders: Sequence[Path], reference: str) -> dict[str, Any]:
     """Everything that the tables say, from the files of all folds.
 
     Args:
         folders: with ``SYSTEM/fold*.json``.
         reference: the system that the others are compared with.
-        settings: whether to score each system at the settings of its other folds too.
     """
     records = read_records(folders)
-    if settings:
-        records += chosen_elsewhere(folders, records)
+    records += chosen_elsewhere(folders, records)
     if not records:
         raise SystemExit(f"there is no SYSTEM/fold*.json below {', '.join(map(str, folders))}")
     systems: dict[str, list[FoldRecord]] = {}
@@ -147,7 +145,7 @@ def tables(values: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]] |
 
     Args:
         values: of :func:`collect`, of whole systems.
-        studies: the same of the rows of ablation.py, by the name of the table (:data:`KEPT`).
+        studies: the same of the rows of ablation.py, by the name of the table.
     """
     found: Mapping[str, Any] = values.get("systems", {})
     main = [*EXPECTED, *sorted(name for name in found if name not in EXPECTED)]
@@ -165,12 +163,17 @@ def tables(values: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]] |
 
 def write() -> None:
     """Put the tables between their markers in docs/accuracy.md."""
-    values, on_cpu, *studies = (_read(path) for path in (RESULT, ON_CPU, *KEPT.values()))
-    made = tables(values, dict(zip(KEPT, studies, strict=True)))
+    values, on_cpu = _read(RESULT), _read(ON_CPU)
+    made = tables(values, {f"accuracy_ablation{study}": _read(study_file(study)) for study in STUDIES})
     made["accuracy_cpu"] = _system_rows(sorted(on_cpu.get("systems", {})), on_cpu.get("systems", {})) + _source(on_cpu)
     for name, content in made.items():
         write_between(PAGE, name, content)
     print(f"wrote docs/{PAGE.name}")
+
+
+def study_file(study: str) -> Path:
+    """Where a study of ingredients is kept."""
+    return HERE / "results" / f"ablation{study}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -278,13 +281,14 @@ def main() -> None:
     parser.add_argument("what", choices=("collect", "ablation", "cpu", "write"))
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--reference", default="strong", help="the system that the others are compared with")
+    parser.add_argument("--study", choices=STUDIES, default=STUDIES[0], help="of `ablation`: which one is written")
     args = parser.parse_args()
     if args.what != "write":
         if not args.folders:
             parser.error("name the folders that hold SYSTEM/fold*.json")
-        path = {"collect": RESULT, "cpu": ON_CPU, "ablation": INGREDIENTS}[args.what]
+        path = {"collect": RESULT, "cpu": ON_CPU, "ablation": study_file(args.study)}[args.what]
         path.parent.mkdir(exist_ok=True)
-        write_json(path, collect(args.folders, args.reference, settings=args.what != "ablation"))
+        write_json(path, collect(args.folders, args.reference))
     write()
 
 

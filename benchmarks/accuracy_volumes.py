@@ -3,9 +3,9 @@
     python benchmarks/accuracy_volumes.py RUNS VOLUMES [--device cpu]
     python benchmarks/accuracy_volumes.py write     the table again
 
-RUNS is what ablation.py leaves of one row (``OUT/runs/strong``): a run a fold, and its counts at every setting.
-VOLUMES is a tree whose labelled scans are none of the patients that were trained on.  Nothing below the lungs is
-looked at.  Writes `benchmarks/results/accuracy_volumes.json` and the table of docs/accuracy.md.
+RUNS is what ablation.py leaves of one row (``OUT/runs/strong``): a run for each fold and seed, and its counts at every
+setting.  VOLUMES is a tree whose labelled scans are none of the patients that were trained on.  Nothing below the lungs
+is looked at.  Writes `benchmarks/results/accuracy_volumes.json` and the table of docs/accuracy.md.
 
 Research only, not a medical device, not for clinical use.
 """
@@ -69,9 +69,9 @@ def scored(ensemble: Ensemble, case: Case, settings: tuple[PostProcessing, ...])
 
 def measured(folder: Path, volumes: Path, device: str) -> dict[str, Any]:
     """Everything that the table says."""
-    runs = sorted(path.parent for path in folder.glob(f"fold*-seed0/{accuracy_settings.FILE}"))
+    runs = sorted(path.parent for path in folder.glob(f"fold*/{accuracy_settings.FILE}"))
     if not runs:
-        raise SystemExit(f"there is no fold*-seed0/{accuracy_settings.FILE} in {folder}; ablation.py writes them")
+        raise SystemExit(f"there is no fold*/{accuracy_settings.FILE} in {folder}; ablation.py writes them")
     members = tuple(Segmenter.load(run / "run", checkpoint="last", device=device) for run in runs)
     cases = [case for case in read_tree(volumes).cases if case.label]
     seen = {case for run in runs for case in Split.read(run / "run" / "splits.json").train}
