@@ -18,9 +18,10 @@ from . import __version__
 from .case_record import image_name, mask_name
 from .checkpoint import BEST, FOLDER, LAST, load_checkpoint
 from .config import Recipe, recipe_from_dict, to_dict
+from .digests import digest
 from .errors import DataError, IntegrityError, LungsegError, UsageError, printable
-from .files import check_format, digest, read_json, write_json
 from .manifest import Manifest
+from .records import check_format, read_json, write_json
 from .shards import is_address
 from .splits import Split
 

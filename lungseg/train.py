@@ -14,8 +14,9 @@ from .checkpoint import FOLDER
 from .config import Recipe
 from .device import pick_device
 from .errors import LungsegError, UsageError
-from .files import clear_temporary, folder_lock
+from .files import clear_temporary
 from .fitting import fit, isolated, machine_facts, make_logger
+from .folder_lock import folder_lock
 from .launch import launch
 from .leakage import check_other_files
 from .manifest import Manifest
