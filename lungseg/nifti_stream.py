@@ -38,7 +38,7 @@ def inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
         if not left:
             raise bad("empty-file", "is an empty file", "a scan", "0 bytes", MEND_COPY)
         raise _not_packed(left)
-    members = inflated = 0
+    members = given = 0
     while True:
         inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         while not inflater.eof:
@@ -65,15 +65,15 @@ def inflated(file: BinaryIO, hasher: xxhash.xxh3_128) -> Iterator[bytes]:
                     re.sub(r"^Error -?[0-9]+ | found$", "", str(cause)).lower(),  # "Error -6 Incorrect checksum found"
                     MEND_COPY,
                 ) from cause
-            inflated += len(chunk)
+            given += len(chunk)
             yield chunk
         members += 1
-        if members > _MEMBERS and inflated < members * _MEMBER_BYTES:
+        if members > _MEMBERS and given < members * _MEMBER_BYTES:
             raise bad(
                 "gzip-members",
                 "the gzip stream is in pieces that hold next to nothing",
                 f"pieces of {_MEMBER_BYTES} bytes or more",
-                f"{members:,} pieces of {inflated:,} bytes in all",
+                f"{members:,} pieces of {given:,} bytes in all",
                 MEND_COPY,
             )
         left = inflater.unused_data
