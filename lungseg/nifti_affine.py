@@ -21,7 +21,7 @@ def read_affine(raw: Fields, warnings: list[Problem]) -> np.ndarray:
     """The affine of a header, voxel index to R-A-S mm, ``float64 [4, 4]``.
 
     Args:
-        raw: the fields; a ``qfac`` that stands for another is put right in them.
+        raw: the fields; a ``qfac`` of 0, or one that is not used, is set to 1 in them.
         warnings: what is odd, but can be read, is added here.
 
     Raises:

@@ -1,6 +1,7 @@
 """Parse and bound a NIfTI header before anything is allocated.
 
-The fields are read by ``nifti_fields``; what is checked here is whether they can be meant.
+The fields are read by ``nifti_fields``; what is checked here is whether they can be meant; of how
+they place a scan, in ``nifti_affine``.
 """
 
 from __future__ import annotations

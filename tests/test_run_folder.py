@@ -1,4 +1,4 @@
-"""The record of a run: what decides it, how it ended, and what must not differ when it goes on."""
+"""The record of a run (`run_folder`): what decides it, how it ended; and when it may go on (`going_on`)."""
 
 from __future__ import annotations
 
