@@ -27,8 +27,8 @@ from speed_tables import between as write_between
 
 from lungseg.calibration import LogitHistogram, expected_calibration_error, fit_temperature, total
 from lungseg.case_record import mask_name
-from lungseg.files import write_json
 from lungseg.manifest import Manifest
+from lungseg.records import write_json
 from lungseg.slice_file import read_slice
 
 HERE = Path(__file__).resolve().parent

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from lungseg.files import write_json
 from lungseg.metrics import dice_of_counts
+from lungseg.records import write_json
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from accuracy_settings import chosen_elsewhere
 from speed_tables import between as write_between
 
 from lungseg.comparison import compare
-from lungseg.files import write_json
 from lungseg.other_scores import OtherScores
+from lungseg.records import write_json
 from lungseg.statistics import bootstrap_interval
 
 HERE = Path(__file__).resolve().parent

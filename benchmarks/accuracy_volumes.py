@@ -28,11 +28,11 @@ from speed_tables import between as write_between
 
 from lungseg.case_score import score_case
 from lungseg.ensemble import Ensemble
-from lungseg.files import write_json
 from lungseg.geometry import SliceGrid, to_las
 from lungseg.inference import MaskVolume, Segmenter
 from lungseg.nifti import read_label, read_scan
 from lungseg.postprocess import PLAIN, PostProcessing, drop_components
+from lungseg.records import write_json
 from lungseg.slicing import skipped_slices, slice_image
 from lungseg.splits import Split
 from lungseg.tree import Case, read_tree

@@ -28,7 +28,7 @@ import figures
 import speed_tables
 from trees import require, scratch
 
-from lungseg.files import write_json
+from lungseg.records import write_json
 
 RESULTS = figures.RESULTS / "cpu.json"
 ROWS = (

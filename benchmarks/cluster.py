@@ -40,9 +40,9 @@ from figures import machine  # noqa: E402
 from lungseg.cluster import cluster_executor  # noqa: E402
 from lungseg.config import PreprocessConfig  # noqa: E402
 from lungseg.executor import run_cases  # noqa: E402
-from lungseg.files import read_json, write_json  # noqa: E402
 from lungseg.nifti import read_scan  # noqa: E402
 from lungseg.preprocess import _one_case, _task, preprocess  # noqa: E402
+from lungseg.records import read_json, write_json  # noqa: E402
 from lungseg.sample import write_sample  # noqa: E402
 from lungseg.tree import read_tree  # noqa: E402
 from tests.dask_processes import DaskProcesses  # noqa: E402

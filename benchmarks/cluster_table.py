@@ -8,7 +8,7 @@ from typing import Any
 from figures import RESULTS, _table
 from speed_tables import between, places
 
-from lungseg.files import read_json
+from lungseg.records import read_json
 
 RESULT = RESULTS / "cluster.json"
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "clusters.md"

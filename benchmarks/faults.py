@@ -23,7 +23,8 @@ import numpy as np
 from faults_files import FAULTS, chest, write_case
 from figures import README, RESULTS, machine
 
-from lungseg.files import atomic_write, write_json
+from lungseg.files import atomic_write
+from lungseg.records import write_json
 from lungseg.verify import verify
 
 TOOLS = {"nibabel": "nibabel", "SimpleITK": "SimpleITK", "TorchIO": "torchio", "MONAI": "monai", "nnUNet": "nnunetv2"}

@@ -29,7 +29,7 @@ from speed_tables import between
 
 from lungseg.config import RECIPES
 from lungseg.executor import cores
-from lungseg.files import write_json
+from lungseg.records import write_json
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

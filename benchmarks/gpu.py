@@ -42,7 +42,7 @@ from gpu_predict import prediction
 from gpu_step import VARIANTS, Step, constant, endless, profile, random_batch, rate
 from gpu_train import recipe, start_tests, tests, training
 
-from lungseg.files import write_json
+from lungseg.records import write_json
 from lungseg.unet import UNet
 
 HERE = Path(__file__).resolve().parent

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lungseg.files import write_json
 from lungseg.manifest import Manifest
 from lungseg.preprocess import preprocess
+from lungseg.records import write_json
 from lungseg.sample import write_sample
 
 MADE, SCAN = "made.json", "scan"

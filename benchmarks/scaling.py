@@ -39,7 +39,7 @@ from speed_tables import between  # noqa: E402
 
 from lungseg.config import RECIPES, PreprocessConfig  # noqa: E402
 from lungseg.download import TASK06  # noqa: E402
-from lungseg.files import write_json  # noqa: E402
+from lungseg.records import write_json  # noqa: E402
 from lungseg.unet import UNet, parameter_count  # noqa: E402
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from figures import RESULTS
 
-from lungseg.files import read_json
+from lungseg.records import read_json
 
 NOT_YET = "not measured yet"
 SCANS = 100_000

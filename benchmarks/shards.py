@@ -23,9 +23,9 @@ from figures import RESULTS, machine
 from measure import in_turns
 
 from lungseg.dataset import LungDataset
-from lungseg.files import write_json
 from lungseg.loaders import SliceLoaders
 from lungseg.manifest import Manifest
+from lungseg.records import write_json
 from lungseg.shard import shard
 from lungseg.shard_stream import open_shards
 from lungseg.streaming import StreamLoaders

@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from figures import RESULTS, machine  # noqa: E402
 
-from lungseg.files import write_json  # noqa: E402
+from lungseg.records import write_json  # noqa: E402
 from tests.stress import Figure, bombs, full_disk, grammar, hostile, kills, mutants, orientations, races  # noqa: E402
 
 FIGURES: dict[str, Callable[[Path], Figure]] = {

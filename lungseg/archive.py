@@ -10,8 +10,9 @@ from typing import Any
 from .archive_members import Reader, refusal
 from .archive_plan import LIMITS, ROOT, SUBFOLDERS, Limits, Plan, plan_of, read_members
 from .errors import IntegrityError, Problem, UsageError
-from .files import atomic_path, clear_temporary, machine_error, make_folder, read_json, require_free_space, write_json
+from .files import atomic_path, clear_temporary, machine_error, make_folder, require_free_space
 from .progress import byte_bar
+from .records import read_json, write_json
 
 MARKER = ".lungseg-download.json"  # in the root, written last: the names, sizes and hashes of the files
 _CHUNK = 1 << 20

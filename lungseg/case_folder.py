@@ -10,7 +10,8 @@ import numpy as np
 
 from .case_record import CASE_RECORD, TUMOUR, CaseRecord, image_name, mask_name
 from .config import PreprocessConfig
-from .files import TEMPORARY_PREFIX, atomic_write, clear_temporary, digest, make_folder
+from .digests import digest
+from .files import TEMPORARY_PREFIX, atomic_write, clear_temporary, make_folder
 from .geometry import SliceGrid, to_las
 from .nifti import Scan
 from .place import is_remote

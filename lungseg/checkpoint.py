@@ -17,17 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .config import UNetConfig, from_dict
-from .errors import IntegrityError, LungsegError, TrainingError, UsageError
+from .errors import IntegrityError, TrainingError, UsageError
 from .files import atomic_write, machine_error
-from .unet import UNet, check_unet
+from .unet import UNet
+from .weights import ANEW, built_net, in_short, network_of, network_weights, non_finite, refuse_non_finite
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 FOLDER = "checkpoints"
-NET = "net."  # what the keys of the network begin with in a checkpoint
-AVERAGED = "averaged.net."  # and those of its average, where the recipe keeps one
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-_ANEW = "Copy the checkpoint and its .sha256 file from where they came from again, or train again."
 
 
 def digest_file(path: str | Path) -> Path:
@@ -52,7 +49,7 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         raise TrainingError.of(
             "non-finite-weights",
             "the weights are no longer finite numbers, so they are not saved",
-            found=_some(broken),
+            found=in_short(broken),
             file=path.name,
             mend="The checkpoint before is kept. Train again with a lower learning rate.",
         )
@@ -93,7 +90,7 @@ def read_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> tuple[dic
         raise machine_error(cause, path) from cause
     expected, found = _digests(path), hashlib.sha256(data).hexdigest()
     if not expected:
-        what, mend = "its SHA-256 is missing", f"Put {digest_file(path).name} beside it. {_ANEW}"
+        what, mend = "its SHA-256 is missing", f"Put {digest_file(path).name} beside it. {ANEW}"
         raise IntegrityError.of("no-digest", what, file=path, mend=mend)
     if found not in expected:
         raise IntegrityError.of(
@@ -102,7 +99,7 @@ def read_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> tuple[dic
             expected=" or ".join(expected),
             found=found,
             file=path,
-            mend=_ANEW,
+            mend=ANEW,
         )
     try:
         _check_zip(data)
@@ -110,7 +107,7 @@ def read_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> tuple[dic
     except Exception as cause:  # torch raises errors of many kinds for a file that is damaged or wants to run code
         what = "holds something else than weights and plain values, or is damaged; nothing in it was run"
         reason = str(cause).strip().splitlines()[0][:200] if str(cause).strip() else type(cause).__name__
-        raise IntegrityError.of("unsafe-checkpoint", what, found=reason, file=path, mend=_ANEW) from cause
+        raise IntegrityError.of("unsafe-checkpoint", what, found=reason, file=path, mend=ANEW) from cause
     _check_form(checkpoint, path)
     return checkpoint, found
 
@@ -144,101 +141,6 @@ def load_identified(path: Path, *, device: str | torch.device = "cpu") -> tuple[
     return net.eval().to(device), config, digest
 
 
-def network_of(config: dict[str, Any], path: str | Path) -> UNetConfig:
-    """The network that a run's config describes.
-
-    Raises:
-        IntegrityError: it can not be meant; ``path`` is the file that says so.
-    """
-    try:
-        unet: UNetConfig = from_dict(UNetConfig, config["recipe"]["unet"])
-        check_unet(unet)
-        # Without memory for its weights, which a hostile file could ask for without end.
-        with torch.device("meta"):
-            UNet(unet)
-    except (LungsegError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as cause:
-        what = "describes a network that this version can not build"
-        found = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
-        raise IntegrityError.of("unknown-network", what, found=found, file=path, mend=_ANEW) from cause
-    return unet
-
-
-def built_net(unet: UNetConfig, weights: dict[str, Tensor], path: str | Path) -> UNet:
-    """The network with these weights.
-
-    Raises:
-        IntegrityError: as :func:`fit_weights`.
-    """
-    with torch.device("meta"):
-        check_weights(UNet(unet), weights, path)
-    net = UNet(unet)
-    fit_weights(net, weights, path)
-    return net
-
-
-def network_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights to predict with, by their names in :class:`~lungseg.unet.UNet`: the averaged ones where there are."""
-    return _named(checkpoint, AVERAGED) or trained_weights(checkpoint)
-
-
-def trained_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights that training goes on with."""
-    return _named(checkpoint, NET)
-
-
-def _named(checkpoint: dict[str, Any], prefix: str) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
-    }
-
-
-def fit_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Copy ``weights`` into ``net``.
-
-    Raises:
-        IntegrityError: as :func:`check_weights`.
-    """
-    check_weights(net, weights, path)
-    net.load_state_dict(weights)
-
-
-def check_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Check that ``weights`` are those of ``net``.
-
-    Raises:
-        IntegrityError: a key is missing or unknown, or a shape or type of number differs; all are named.
-    """
-    own = net.state_dict()
-    odd = [f"{key} missing" for key in own if key not in weights]
-    odd += [f"{key} unknown" for key in weights if key not in own]
-    odd += [
-        f"{key} {list(weights[key].shape)} in place of {list(own[key].shape)}"
-        for key in own
-        if key in weights and weights[key].shape != own[key].shape
-    ]
-    odd += [
-        f"{key} {weights[key].dtype} in place of {own[key].dtype}"
-        for key in own
-        if key in weights and weights[key].dtype != own[key].dtype
-    ]
-    if odd:
-        raise IntegrityError.of(
-            "other-network",
-            "the weights are of another network",
-            expected=f"a U-Net of widths {list(net.config.widths)}, norm {net.config.norm}",
-            found=_some(odd),
-            file=path,
-            mend="Use the checkpoint of the run that it was trained in.",
-        )
-
-
-def non_finite(weights: dict[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold NaN or an infinity."""
-    return [
-        key for key, value in weights.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())
-    ]
-
-
 def _check_zip(data: bytes) -> None:
     """Raise ``ValueError`` unless the file is a zip of stored files, as :func:`save_checkpoint` writes them.
 
@@ -266,16 +168,8 @@ def _check_form(checkpoint: Any, path: Path) -> None:
     if not tensors or not isinstance(settings, dict) or not isinstance(settings.get("config"), dict):
         what, expected = "is no checkpoint of lungseg", "state_dict (tensors) and hyper_parameters (config)"
         found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise IntegrityError.of("other-checkpoint", what, expected=expected, found=found[:200], file=path, mend=_ANEW)
+        raise IntegrityError.of("other-checkpoint", what, expected=expected, found=found[:200], file=path, mend=ANEW)
     refuse_non_finite(weights, path)
-
-
-def refuse_non_finite(weights: dict[str, Tensor], path: Path) -> None:
-    """Raise :class:`IntegrityError` where a weight is NaN or infinite."""
-    broken = non_finite(weights)
-    if broken:
-        what = "holds weights that are not finite numbers"
-        raise IntegrityError.of("non-finite-weights", what, found=_some(broken), file=path, mend=_ANEW)
 
 
 def _digests(path: Path) -> list[str]:
@@ -290,8 +184,3 @@ def _digests(path: Path) -> list[str]:
 def _write_digests(path: Path, digests: list[str]) -> None:
     text = "".join(f"{digest}  {path.name}\n" for digest in digests)
     atomic_write(digest_file(path), text.encode("utf-8", "surrogateescape"), durable=True)
-
-
-def _some(names: list[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -20,7 +20,7 @@ from .crossval_score import CrossValidation, score_folds
 from .device import pick_device
 from .errors import LungsegError, Problem, TrainingError, UsageError
 from .executor import cores, run_cases
-from .files import folder_lock
+from .folder_lock import folder_lock
 from .leakage import check_unseen
 from .manifest import Manifest
 from .neighbours import refuse_gaps, refuse_shards

@@ -16,10 +16,11 @@ from typing import Any
 from . import __version__
 from .config import Recipe, from_dict, to_dict
 from .errors import UsageError
-from .files import check_format, read_json, write_json
+from .going_on import refuse_differences
 from .manifest import Manifest
 from .postprocess import PostProcessing
-from .run_folder import CONFIG, CROSSVAL, SPLITS, data_digest, finished, refuse_differences, slices_of
+from .records import check_format, read_json, write_json
+from .run_folder import CONFIG, CROSSVAL, SPLITS, data_digest, finished, slices_of
 from .splits import VERSION, Fold, read_splits
 
 FORMAT = 1

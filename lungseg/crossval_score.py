@@ -31,7 +31,8 @@ from .crossval_folder import Chosen, is_done
 from .errors import NOTICE, Problem, TrainingError, UsageError, all_failed
 from .evaluation import CASES, FOLDER, SUMMARY, WHY_NOT_DICE, Evaluation
 from .executor import Gathered, gather, run_cases
-from .files import atomic_write, folder_lock, write_json
+from .files import atomic_write
+from .folder_lock import folder_lock
 from .froc import free_response, froc_curve
 from .held_out import from_slices, native_truth
 from .manifest import Manifest
@@ -40,6 +41,7 @@ from .patient_summary import over_patients
 from .postprocess import PLAIN, PostProcessing, drop_components
 from .probability_map import level_above
 from .progress import progress
+from .records import write_json
 from .report.evaluation_page import PAGE, write_report
 from .report.from_evaluation import evaluation_report
 from .run_folder import METRICS

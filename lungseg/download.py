@@ -13,7 +13,8 @@ from .archive import damaged_files, unpack
 from .archive_plan import LIMITS, ROOT
 from .errors import IntegrityError, Problem, UsageError, printable
 from .fetch import PATIENCE, Patience, fetch, note_of, part_of, size_of, was_fetched
-from .files import folder_lock, machine_error, require_free_space
+from .files import machine_error, require_free_space
+from .folder_lock import folder_lock
 from .kaggle_client import fetch_kaggle
 from .place import local
 from .progress import byte_bar

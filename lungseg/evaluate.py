@@ -19,7 +19,7 @@ from .errors import NOTICE, DataError, Problem, UsageError, all_failed
 from .evaluation import CASES, FOLDER, SUMMARY, WHY_NOT_DICE, Evaluation
 from .executor import gather, run_cases
 from .export import CHECKPOINTS
-from .files import folder_lock, write_json
+from .folder_lock import folder_lock
 from .froc import free_response, froc_curve
 from .held_out import from_scans, from_slices
 from .inference import MaskVolume, Segmenter, check_threshold
@@ -30,6 +30,7 @@ from .other_scores import read_scores
 from .patient_summary import over_patients
 from .place import local
 from .progress import progress
+from .records import write_json
 from .report.evaluation_page import PAGE, write_report
 from .report.from_evaluation import evaluation_report
 from .run_folder import METRICS, SPLITS, processed_folder

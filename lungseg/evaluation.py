@@ -10,9 +10,9 @@ from .case_score import CaseScore
 from .comparison import Comparison
 from .comparison import compare as compare_scores
 from .errors import NOTICE, Problem, printable
-from .files import write_json
 from .other_scores import OtherScores
 from .patient_summary import table
+from .records import write_json
 from .report.content import Report
 from .report.evaluation_page import PAGE, write_report
 

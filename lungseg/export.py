@@ -18,20 +18,13 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from . import __version__
-from .checkpoint import BEST, FOLDER, LAST, built_net, network_of, network_weights, read_checkpoint, refuse_non_finite
+from .checkpoint import BEST, FOLDER, LAST, read_checkpoint
 from .errors import NOTICE, IntegrityError, LungsegError, UsageError, printable
-from .files import (
-    atomic_write,
-    check_format,
-    machine_error,
-    make_folder,
-    read_json,
-    refuse_other_record,
-    require_free_space,
-    write_json,
-)
+from .files import atomic_write, machine_error, make_folder, require_free_space
 from .place import local
+from .records import check_format, read_json, refuse_other_record, write_json
 from .unet import UNet
+from .weights import built_net, network_of, network_weights, refuse_non_finite
 
 STAGE = "export"
 FORMAT = 1

@@ -17,8 +17,9 @@ from typing import Any
 
 from .errors import IntegrityError, MachineError, Problem, UsageError, printable
 from .fetch_answer import not_the_file, validator_of, what_comes
-from .files import machine_error, read_json, require_free_space, write_json
+from .files import machine_error, require_free_space
 from .progress import byte_bar
+from .records import read_json, write_json
 from .web import Dropped, check_address, open_address, shown
 
 _CHUNK = 1 << 20

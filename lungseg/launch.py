@@ -21,8 +21,8 @@ from typing import Any
 from . import errors
 from .errors import LungsegError, MachineError, Problem, UsageError
 from .executor import cores, sigint_held
-from .files import read_json, write_json
 from .placement import LOST, Place
+from .records import read_json, write_json
 
 GRACE_S = 5.0  # in which the other ranks say what they met, once one has failed
 Work = Callable[[Place], Any]

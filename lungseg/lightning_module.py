@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .augment import Augment
 from .averaging import Averaged
-from .checkpoint import LAST, fit_weights, network_weights, trained_weights
+from .checkpoint import LAST
 from .config import AIR, recipe_from_dict
 from .losses import loss_named, over_levels
 from .patient_dice import PatientDice
@@ -20,6 +20,7 @@ from .randomness import SampleRandom, seed_generators
 from .ranks import from_first
 from .schedule import rate_factor, run_progress
 from .unet import UNet
+from .weights import fit_weights, network_weights, trained_weights
 
 Batch = tuple[Tensor, Tensor, Tensor]
 

@@ -11,8 +11,8 @@ from . import __version__
 from .case_record import MEND, CaseRecord, damaged
 from .config import PreprocessConfig, from_dict, to_dict
 from .errors import DataError, LungsegError
-from .files import check_format, read_json, write_json
 from .place import place
+from .records import check_format, read_json, write_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -2,7 +2,8 @@
 
 They are read here, because nibabel takes longer to import than a scan to be read, and written by nibabel.
 Standard: NIfTI-1 (nifti1.h of the NIfTI Data Format Working Group, https://nifti.nimh.nih.gov/nifti-1) and NIfTI-2
-(https://nifti.nimh.nih.gov/nifti-2).  Whether what they say can be meant, is asked in ``nifti_header``.
+(https://nifti.nimh.nih.gov/nifti-2).  Whether what they say can be meant, is asked in ``nifti_header`` and
+``nifti_affine``.
 """
 
 from __future__ import annotations

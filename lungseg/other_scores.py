@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LungsegError, UsageError, printable
-from .files import machine_error, read_json
+from .files import machine_error
+from .records import read_json
 
 CASES_OF_A_RUN = Path("evaluation", "cases.csv")
 SUMMARY_OF_A_RUN = Path("evaluation", "summary.json")

@@ -16,8 +16,9 @@ import numpy as np
 
 from .checkpoint import BEST, FOLDER
 from .crossval_folder import fold_folder
+from .digests import sha256_of
 from .errors import DataError, IntegrityError
-from .files import folder_lock, sha256_of
+from .folder_lock import folder_lock
 from .held_out import from_slices
 from .inference import Segmenter
 from .leakage import check_unseen

@@ -11,10 +11,12 @@ import numpy as np
 
 from .cluster import cluster_executor
 from .components import Tumour, tumours
+from .digests import digest
 from .ensemble import Ensemble, load_segmenter
 from .errors import DataError, LungsegError, Problem, UsageError, all_failed
 from .executor import gather, run_cases
-from .files import digest, folder_lock, make_folder, read_json, refuse_other_record, write_json
+from .files import make_folder
+from .folder_lock import folder_lock
 from .geometry import SliceGrid, from_las, to_las
 from .inference import MaskVolume, Segmenter
 from .nifti import case_name, is_nifti, read_label, read_scan, write_mask
@@ -23,6 +25,7 @@ from .place import local, place
 from .postprocess import PostProcessing, calibrated, drop_components
 from .prediction_record import Predicted, Prediction, already_there, record_start, sealed, tumour_entry
 from .progress import progress
+from .records import read_json, refuse_other_record, write_json
 from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
 from .seen_scans import trained_on, trained_on_warning

@@ -9,10 +9,11 @@ from typing import Any
 from . import __version__
 from .components import Tumour
 from .config import PreprocessConfig, to_dict
+from .digests import digest, seal
 from .errors import NOTICE, DataError, LungsegError, Problem, printable
-from .files import digest, read_json, seal
 from .nifti import Scan, case_name
 from .postprocess import PostProcessing
+from .records import read_json
 
 FORMAT = 1
 TRAINED_ON = "trained-on"  # among the warnings: the scan is one that decided the network's weights

@@ -12,18 +12,11 @@ from .case_folder import remove_case, remove_stale, slice_case
 from .case_record import CASE_RECORD, CaseRecord
 from .cluster import cluster_executor
 from .config import PreprocessConfig, to_dict
+from .digests import digest
 from .errors import DataError, LungsegError, Problem, UsageError, all_failed, counted
 from .executor import cores, gather, run_cases, worth_workers
-from .files import (
-    LOCK_NAME,
-    clear_temporary,
-    digest,
-    folder_lock,
-    make_folder,
-    read_json,
-    require_free_space,
-    write_json,
-)
+from .files import clear_temporary, make_folder, require_free_space
+from .folder_lock import LOCK_NAME, folder_lock
 from .manifest import Manifest, settings_from
 from .memory import Room
 from .nifti import read_label, read_scan
@@ -32,6 +25,7 @@ from .place import is_remote, place
 from .preprocess_folder import clear_others, recorded_slice_sets, refuse_elsewhere, refuse_others
 from .progress import progress
 from .publish import new_case
+from .records import read_json, write_json
 from .slicing import check_skip
 from .tree import Case, Tree, read_tree
 

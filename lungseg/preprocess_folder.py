@@ -9,8 +9,10 @@ from .case_folder import remove_case
 from .case_record import CASE_RECORD
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, UsageError
-from .files import LOCK_NAME, TEMPORARY_PREFIX, check_format, read_json
+from .files import TEMPORARY_PREFIX
+from .folder_lock import LOCK_NAME
 from .manifest import FORMAT, MANIFEST, Manifest, settings_from
+from .records import check_format, read_json
 from .tree import Tree
 
 

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from .components import bounding_box
+from .digests import seal
 from .errors import DataError, LungsegError
-from .files import atomic_write, read_json, seal, write_json
+from .files import atomic_write
 from .geometry import SliceGrid, slice_to_las
+from .records import read_json, write_json
 
 LEVELS = 256
 LEAST = 4  # levels below are kept as 0

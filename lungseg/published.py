@@ -18,8 +18,8 @@ import numpy as np
 from .case_record import CaseRecord
 from .comparison import Comparison, compare
 from .errors import printable
-from .files import read_json
 from .other_scores import OtherScores
+from .records import read_json
 from .splits import Fold
 
 FILE = Path(__file__).with_name("published_task06.json")

@@ -18,13 +18,15 @@ from .crossval_folder import read_folds
 from .download import download
 from .errors import NOTICE, DataError, Problem
 from .evaluation import Evaluation
-from .files import folder_lock, require_free_space, write_json
+from .files import require_free_space
+from .folder_lock import folder_lock
 from .manifest import Manifest
 from .place import local
 from .predict import predict
 from .preprocess import preprocess
 from .preprocess import summary as sliced
 from .published import PublishedTable, published_task06
+from .records import write_json
 from .report.evaluation_page import PAGE
 from .reproduce_plan import DATA, MASKS, RUN, SLICES, plan_reproduction
 from .reproduction import (

@@ -1,4 +1,4 @@
-"""The folder of a run: where its files are, what its config.json says, and whether a run may start or go on in it.
+"""The folder of a run: where its files are, and what its config.json says.
 
 ``config.json`` is all that decides the run (recipe, fold, hash of the training data), the way to the preprocessed
 folder relative to the run, so that both can move together, and once the run has ended, how it ended.
@@ -9,30 +9,24 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .case_record import image_name, mask_name
-from .checkpoint import BEST, FOLDER, LAST, load_checkpoint
-from .config import Recipe, recipe_from_dict, to_dict
-from .errors import DataError, IntegrityError, LungsegError, UsageError, printable
-from .files import check_format, digest, read_json, write_json
+from .checkpoint import BEST, FOLDER, LAST
+from .config import Recipe, to_dict
+from .digests import digest
+from .errors import DataError, LungsegError, UsageError, printable
 from .manifest import Manifest
+from .records import check_format, read_json, write_json
 from .shards import is_address
 from .splits import Split
 
 FORMAT = 1
 CONFIG, SPLITS, METRICS, CURVES = "config.json", "splits.json", "metrics.csv", "curves.png"
 CROSSVAL = "crossval.json"  # in place of config.json, where the folds are run folders below
-# What may differ when a run goes on: where the data lie, which machine it is, and what was not known before the end.
-NOT_DECIDING = ("lungseg", "processed", "machine", "earlier_machines", "finished", "chosen")
-# What Lightning reads of a checkpoint, beside the weights, when a run goes on.
-_TO_GO_ON = frozenset(
-    ("epoch", "global_step", "loops", "lr_schedulers", "optimizer_states", "pytorch-lightning_version")
-)
 
 
 @dataclass(frozen=True)
@@ -220,87 +214,3 @@ def slices_of(run: str | Path, way: str) -> Path:
         mend = f"{mend}, or preprocess the same scans again into that folder."
         raise DataError.of("missing-slices", what, expected=f"the folder {way}, from the run", file=run, mend=mend)
     return folder
-
-
-def refuse_started(run: Path) -> None:
-    """Raise :class:`UsageError` where a run stands already."""
-    if (run / CROSSVAL).exists():
-        mend = "Choose another folder for a new run."
-        raise UsageError.of("run-exists", "holds a cross-validated run already", file=run, mend=mend)
-    if not (run / CONFIG).exists():
-        if any((run / FOLDER).glob("*.ckpt")):
-            what, mend = (
-                f"holds checkpoints, but no {CONFIG} that says of which run",
-                "Put it back, or choose another folder.",
-            )
-            raise UsageError.of("run-exists", what, file=run, mend=mend)
-        return
-    state = "finished" if finished(run) else "unfinished"
-    mend = "Choose another folder for a new run."
-    if state == "unfinished":
-        mend = f"Go on with it by --resume. {mend}"
-    raise UsageError.of("run-exists", f"holds a run already, {state}", file=run, mend=mend)
-
-
-def refuse_other(run: Path, config: dict[str, Any], split: Split) -> None:
-    """Raise :class:`UsageError`, with every setting that differs, where the run was started with others."""
-    before, now = read_config(run), dict(config)
-    old = Split.read(run / SPLITS)
-    for group in ("train", "inner_val", "held_out"):
-        before[f"{group} patients"] = ", ".join(getattr(old, group))
-        now[f"{group} patients"] = ", ".join(getattr(split, group))
-    refuse_differences(run, before, now)
-
-
-def refuse_differences(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise :class:`UsageError`, with every setting that differs, where what decides a run is not what it was.
-
-    Args:
-        run: folder of the run.
-        before, now: nested plain values; those of :data:`NOT_DECIDING` may differ.  What a recipe of before does not
-            say, because there was no such setting yet, is as it was then: the default, which changes nothing.
-    """
-    before = {**before, "recipe": to_dict(recipe_from_dict(before["recipe"]))}
-    before, now = dict(_flat(before)), dict(_flat(now))
-    names = [name for name in {**before, **now} if name.split(".")[0] not in NOT_DECIDING]
-    other = [name for name in names if before.get(name) != now.get(name)]
-    if other:
-        raise UsageError.of(
-            "other-settings",
-            f"was started with other settings: {', '.join(other)}",
-            expected="; ".join(f"{name} {before.get(name)}" for name in other),
-            found="; ".join(f"{name} {now.get(name)}" for name in other),
-            file=run,
-            mend="Go on with the settings that it was started with, or choose another folder for a new run.",
-        )
-
-
-def newest_checkpoint(run: Path) -> Path | None:
-    """The checkpoint to go on from: ``last.ckpt``; where a user took that away, ``best.ckpt``; None without both.
-
-    Raises:
-        IntegrityError: it is damaged, or holds weights alone; the message says how to go on from ``best.ckpt``.
-    """
-    last, best = run / FOLDER / LAST, run / FOLDER / BEST
-    newest = last if last.exists() else best
-    if not newest.exists():
-        return None
-    try:
-        missing = sorted(_TO_GO_ON.difference(load_checkpoint(newest)))
-        if missing:
-            what, mend = "holds weights, but not all that training goes on with", "Train anew, into another folder."
-            raise IntegrityError.of("no-training-state", what, found=f"no {', '.join(missing)}", file=newest, mend=mend)
-    except IntegrityError as error:
-        way = f"Or delete {LAST}, and --resume goes on from {BEST}, to the same final weights."
-        mend = f"{error.problem.mend} {way}" if newest == last and best.exists() else error.problem.mend
-        raise IntegrityError(replace(error.problem, mend=mend)) from error
-    return newest
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of each leaf."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value

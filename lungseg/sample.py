@@ -12,9 +12,11 @@ from scipy import ndimage
 
 from .errors import UsageError
 from .executor import run_cases
-from .files import atomic_write, clear_temporary, folder_lock, make_folder, require_free_space, write_json
+from .files import atomic_write, clear_temporary, make_folder, require_free_space
+from .folder_lock import folder_lock
 from .place import local
 from .progress import progress
+from .records import write_json
 from .sample_anatomy import Anatomy, make_anatomy
 from .sample_lesions import Lesion, draw_tumour
 from .sample_lookalikes import draw_distractors

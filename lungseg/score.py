@@ -13,7 +13,6 @@ from .case_score import CaseScore, score_case, write_csv
 from .cluster import cluster_executor
 from .errors import DataError, Problem, UsageError, all_failed, counted
 from .executor import gather, run_cases
-from .files import check_record, write_json
 from .geometry import to_las
 from .nifti import case_name, read_label
 from .pairs import check_pair
@@ -21,6 +20,7 @@ from .patient_summary import over_patients, table
 from .place import place
 from .prediction_record import TRAINED_ON, warnings_of
 from .progress import progress
+from .records import check_record, write_json
 from .tree import LABEL_SUFFIX, scans_of
 
 STAGE = "score"

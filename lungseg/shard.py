@@ -13,20 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .case_record import image_name, mask_name
+from .digests import check_digest
 from .errors import DataError, UsageError
-from .files import (
-    TEMPORARY_PREFIX,
-    atomic_write,
-    check_digest,
-    folder_lock,
-    machine_error,
-    read_json,
-    require_free_space,
-    write_json,
-)
+from .files import TEMPORARY_PREFIX, atomic_write, machine_error, require_free_space
+from .folder_lock import folder_lock
 from .manifest import MANIFEST, Manifest
 from .place import is_remote, place, put_file
 from .progress import progress
+from .records import read_json, write_json
 from .shards import FORMAT, INDEX, SHARDS, STREAMS, Shards, numbered, pack, refuse_other
 from .stream_extra import require_litdata
 

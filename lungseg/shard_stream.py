@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .case_record import image_name, mask_name
 from .errors import DataError, MachineError
-from .files import read_json
 from .manifest import MANIFEST
 from .ranks import Share
+from .records import read_json
 from .shards import INDEX, SHARDS, STREAMS, Shards, check_index, is_address, numbered, unpack
 from .slice_file import parse_array
 

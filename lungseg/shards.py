@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError, LungsegError, UsageError
-from .files import check_format, read_json
 from .manifest import MANIFEST, Manifest
+from .records import check_format, read_json
 
 FORMAT = 1
 SHARDS, INDEX = "shards.json", "index.json"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .digests import check_digest
 from .errors import DataError, LungsegError, UsageError
-from .files import check_digest, machine_error
+from .files import machine_error
 from .memory import Room
 from .slice_folder import npy_header
 

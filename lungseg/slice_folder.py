@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import TEMPORARY_PREFIX, digest, machine_error
+from .digests import digest
+from .files import TEMPORARY_PREFIX, machine_error
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
@@ -55,7 +56,7 @@ class NewFolder:
         self._temporary, self._folder = os.fspath(temporary), folder
 
     def write(self, name: str, file: NpyFile) -> str:
-        """Write a file; returns its hash (:func:`lungseg.files.digest`)."""
+        """Write a file; returns its hash (:func:`lungseg.digests.digest`)."""
         with self._opened(name) as handle:
             left = memoryview(file.data)
             while left:

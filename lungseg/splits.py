@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import LungsegError, UsageError
-from .files import read_json, write_json
+from .records import read_json, write_json
 
 KFOLD_SEED = 12345  # nnU-Net's `generate_crossval_split`
 VERSION = 1

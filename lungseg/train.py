@@ -14,8 +14,10 @@ from .checkpoint import FOLDER
 from .config import Recipe
 from .device import pick_device
 from .errors import LungsegError, UsageError
-from .files import clear_temporary, folder_lock
+from .files import clear_temporary
 from .fitting import fit, isolated, machine_facts, make_logger
+from .folder_lock import folder_lock
+from .going_on import newest_checkpoint, refuse_other, refuse_started
 from .launch import launch
 from .leakage import check_other_files
 from .manifest import Manifest
@@ -208,12 +210,12 @@ def _go_on_from(run: Path, config: dict[str, Any], split: Split, before: dict[st
         LungsegError: the run may not start, or go on, here.
     """
     if before is None:
-        runs.refuse_started(run)
+        refuse_started(run)
         return None
-    runs.refuse_other(run, config, split)
+    refuse_other(run, config, split)
     if runs.finished(run):
         return ENDED
-    newest = runs.newest_checkpoint(run)
+    newest = newest_checkpoint(run)
     return None if newest is None else newest.relative_to(run).as_posix()
 
 

@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import DataError, LungsegError, Problem, UsageError
-from .files import read_json
 from .nifti import case_name, is_nifti
 from .place import place
+from .records import read_json
 
 LABEL_SUFFIX = "_label"
 _MEND = "Complete the folder, or correct dataset.json."

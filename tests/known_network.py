@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from lungseg import run_folder
-from lungseg.checkpoint import BEST, FOLDER, LAST, NET, save_checkpoint
+from lungseg.checkpoint import BEST, FOLDER, LAST, save_checkpoint
 from lungseg.config import HU_MAX, Recipe, UNetConfig, to_dict
 from lungseg.files import make_folder
 from lungseg.manifest import Manifest
 from lungseg.splits import make_split
 from lungseg.unet import UNet
+from lungseg.weights import NET
 
 STEEPNESS = 1e4  # logits a unit of HU / 3071: probabilities are 0 or 1 a few HU from the threshold
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lungseg.case_record import CaseRecord, image_name, mask_name
 from lungseg.config import AIR, PreprocessConfig
-from lungseg.files import digest
+from lungseg.digests import digest
 from lungseg.manifest import Manifest
 
 

@@ -17,10 +17,11 @@ import pytest
 import torch
 
 import lungseg.checkpoint
-from lungseg.checkpoint import digest_file, fit_weights, load_checkpoint, load_model, network_weights, save_checkpoint
+from lungseg.checkpoint import digest_file, load_checkpoint, load_model, save_checkpoint
 from lungseg.config import Recipe, UNetConfig, to_dict
 from lungseg.errors import IntegrityError, MachineError, TrainingError, UsageError
 from lungseg.unet import UNet
+from lungseg.weights import fit_weights, network_weights
 
 from .malicious_checkpoints import FORMS, vouched_for
 

@@ -25,7 +25,7 @@ from lungseg.cli import main
 from lungseg.command_parser import build_parser
 from lungseg.config import RECIPES, UNetConfig
 from lungseg.errors import DataError, IntegrityError, MachineError, TrainingError, UsageError
-from lungseg.files import folder_lock
+from lungseg.folder_lock import folder_lock
 
 from .volumes import affine_of, chest_like, tree_bytes, write_tree, write_volume
 

@@ -21,7 +21,7 @@ from lungseg.crossval import crossval, devices_named, folds_named
 from lungseg.crossval_score import CrossValidation
 from lungseg.errors import DataError, LungsegError, MachineError, TrainingError, UsageError
 from lungseg.evaluate import evaluate
-from lungseg.files import folder_lock
+from lungseg.folder_lock import folder_lock
 from lungseg.manifest import Manifest
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lungseg.checkpoint import load_checkpoint, load_model, network_weights, save_checkpoint
+from lungseg.checkpoint import load_checkpoint, load_model, save_checkpoint
 from lungseg.cli import main
 from lungseg.config import UNetConfig, to_dict
 from lungseg.errors import IntegrityError, MachineError, UsageError
@@ -27,6 +27,7 @@ from lungseg.inference import Segmenter
 from lungseg.manifest import Manifest
 from lungseg.predict import predict
 from lungseg.unet import UNet
+from lungseg.weights import network_weights
 
 from .known_network import write_run
 from .volumes import tree_bytes

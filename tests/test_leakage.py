@@ -15,8 +15,8 @@ import pytest
 
 from lungseg.case_record import CaseRecord, image_name
 from lungseg.config import HU_MAX
+from lungseg.digests import digest
 from lungseg.errors import DataError, IntegrityError
-from lungseg.files import digest
 from lungseg.leakage import (
     MOST_SLICES,
     NEAR_HU,

@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lungseg.augment import augment_named
-from lungseg.checkpoint import network_weights
 from lungseg.config import UNetConfig, to_dict
 from lungseg.errors import IntegrityError
 from lungseg.lightning_module import LungSegmenter
@@ -19,6 +18,7 @@ from lungseg.losses import LOSSES, loss_named, over_levels
 from lungseg.metrics import dice, soft_dice_pooled
 from lungseg.randomness import SampleRandom
 from lungseg.unet import UNet
+from lungseg.weights import network_weights
 
 from .training import TINY
 

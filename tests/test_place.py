@@ -12,12 +12,13 @@ import pytest
 from lungseg.cli import main
 from lungseg.errors import DataError, MachineError, UsageError
 from lungseg.executor import run_cases
-from lungseg.files import atomic_path, read_json, write_json
+from lungseg.files import atomic_path
 from lungseg.manifest import Manifest
 from lungseg.nifti import read_scan
 from lungseg.place import is_remote, local, place
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess
+from lungseg.records import read_json, write_json
 from lungseg.score import score
 from lungseg.tree import read_tree
 from lungseg.verify import verify

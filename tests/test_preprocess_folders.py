@@ -15,7 +15,8 @@ import pytest
 
 from lungseg.cli import main
 from lungseg.errors import DataError, MachineError, UsageError
-from lungseg.files import LOCK_NAME, TEMPORARY_PREFIX, folder_lock
+from lungseg.files import TEMPORARY_PREFIX
+from lungseg.folder_lock import LOCK_NAME, folder_lock
 from lungseg.manifest import Manifest
 from lungseg.preprocess import summary
 

@@ -20,7 +20,7 @@ import pytest
 from lungseg.cli import main
 from lungseg.config import RECIPES
 from lungseg.errors import NOTICE, LungsegError, MachineError, UsageError
-from lungseg.files import folder_lock
+from lungseg.folder_lock import folder_lock
 from lungseg.probe import NetworkRates
 from lungseg.published import AIMS, PublishedCase, PublishedTable
 from lungseg.reproduce import reproduce

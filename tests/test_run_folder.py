@@ -1,4 +1,4 @@
-"""The record of a run: what decides it, how it ended, and what must not differ when it goes on."""
+"""The record of a run (`run_folder`): what decides it, how it ended; and when it may go on (`going_on`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from lungseg.checkpoint import FOLDER, save_checkpoint
 from lungseg.errors import DataError, IntegrityError, UsageError
+from lungseg.going_on import newest_checkpoint, refuse_other, refuse_started
 from lungseg.manifest import Manifest
 from lungseg.run_folder import (
     RunResult,
@@ -17,11 +18,8 @@ from lungseg.run_folder import (
     describe,
     finish,
     finished,
-    newest_checkpoint,
     processed_folder,
     read_config,
-    refuse_other,
-    refuse_started,
 )
 from lungseg.splits import make_split
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lungseg.digests import digest
 from lungseg.errors import DataError, IntegrityError, MachineError, UsageError
-from lungseg.files import digest
 from lungseg.slice_file import mask_path, read_slice
 
 SIZE = 8

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lungseg.digests import digest
 from lungseg.errors import MachineError
-from lungseg.files import digest
 from lungseg.slice_folder import NpyFile, new_folder
 
 

@@ -29,7 +29,7 @@ from lungseg.checkpoint import load_model
 from lungseg.config import AugmentConfig, UNetConfig
 from lungseg.dataset import LungDataset
 from lungseg.errors import DataError, IntegrityError, LungsegError, MachineError, TrainingError, UsageError
-from lungseg.files import folder_lock
+from lungseg.folder_lock import folder_lock
 from lungseg.lightning_module import LungSegmenter
 from lungseg.manifest import Manifest
 from lungseg.metrics import dice, soft_dice_pooled

@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from lungseg.digests import digest, seal
 from lungseg.errors import DataError
-from lungseg.files import digest, read_json, seal, write_json
 from lungseg.geometry import SliceGrid
+from lungseg.records import read_json, write_json
 
 from .findings import Findings, Places, find
 from .pictures import BUDGET_BYTES, Look, Pictures, render

@@ -20,10 +20,10 @@ pytest.importorskip("moto.server", reason="needs moto[server]")
 pytest.importorskip("boto3", reason="needs boto3")
 
 from lungseg.cli import main
-from lungseg.files import read_json
 from lungseg.manifest import Manifest
 from lungseg.predict import predict
 from lungseg.preprocess import preprocess
+from lungseg.records import read_json
 from lungseg.score import score
 from lungseg.verify import verify
 from tests.dask_processes import DaskProcesses

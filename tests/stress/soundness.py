@@ -10,7 +10,8 @@ from PIL import Image
 
 from lungseg.checkpoint import load_checkpoint
 from lungseg.export import load_exported
-from lungseg.files import LOCK_NAME, TEMPORARY_PREFIX
+from lungseg.files import TEMPORARY_PREFIX
+from lungseg.folder_lock import LOCK_NAME
 from lungseg.nifti import read_scan
 
 
