@@ -70,33 +70,31 @@ def drop_components(mask: np.ndarray, probability: np.ndarray, settings: PostPro
     if box is None:
         return
     labels, count = label_components(mask[box] != 0)
-    stay = kept(*component_sums(labels, count, probability[box]), voxels, settings.smallest_share)
-    stay[0] = False
-    mask[box] *= stay[labels]
+    sums = component_sums(labels, count), component_sums(labels, count, probability[box])
+    mask[box] *= kept(*sums, voxels, settings.smallest_share)[labels]
 
 
-def component_sums(labels: np.ndarray, count: int, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and weight of each component, ``int64 [count + 1]``; label 0, which is none, has 0 of both.
+def component_sums(labels: np.ndarray, count: int, values: np.ndarray | None = None) -> np.ndarray:
+    """Voxels of each component, or the sum of values over them, ``int64 [count + 1]``; 0 for label 0, which is none.
 
     Args:
         labels: ``[L, A, S]``, 0 where there is nothing.
         count: the highest label.
-        probability: ``uint8 [L, A, S]``.
+        values: ``uint8 [L, A, S]``; of probabilities, the sum is the component's weight.
     """
-    voxels, weights = np.zeros(count + 1, np.int64), np.zeros(count + 1)
-    # Plane by plane, as they lie in memory; the weights are whole numbers, exact up to 2**53.
-    for plane, values in zip(np.moveaxis(labels, 2, 0), np.moveaxis(probability, 2, 0), strict=True):
-        inside = plane[plane != 0]
-        voxels += np.bincount(inside, minlength=count + 1)
-        weights += np.bincount(inside, weights=values[plane != 0], minlength=count + 1)
-    return voxels, weights.astype(np.int64)
+    sums = np.zeros(count + 1)  # of whole numbers: exact up to 2**53
+    for z in range(labels.shape[2]):  # plane by plane, as they lie in memory
+        inside = labels[:, :, z] != 0
+        weights = None if values is None else values[:, :, z][inside]
+        sums += np.bincount(labels[:, :, z][inside], weights=weights, minlength=count + 1)
+    return sums.astype(np.int64)
 
 
 def kept(voxels: np.ndarray, weights: np.ndarray, fewest_voxels: int, share: float) -> np.ndarray:
     """Which components are kept, ``bool [components]``.
 
     Args:
-        voxels, weights: from :func:`component_sums`.
+        voxels, weights: from :func:`component_sums`, without values and of the probabilities.
         fewest_voxels: smallest number of voxels.
         share: smallest weight, as a share of the heaviest component's.
     """

@@ -103,8 +103,12 @@ def predict(
         MachineError: memory, disk or device fail, or another process writes to ``out``.
     """
     scan, out = place(scan), place(out)
-    given = {"threshold": threshold, "smallest_ml": smallest_ml, "smallest_share": smallest_share}
-    given["temperature"] = temperature
+    given = {
+        "threshold": threshold,
+        "smallest_ml": smallest_ml,
+        "smallest_share": smallest_share,
+        "temperature": temperature,
+    }
     asked = {name: float(value) for name, value in given.items() if value is not None}
     PostProcessing(**asked)  # refused before anything is read
     here = device if cluster is None else "cpu"  # this machine then only looks whether it is a network

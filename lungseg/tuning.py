@@ -88,8 +88,8 @@ def count(
             found[row], overlap[row] = np.count_nonzero(mask), np.count_nonzero(true)
             continue
         labels, components = label_components(mask)
-        voxels, weights = component_sums(labels, components, levels[box])
-        hit, _ = component_sums(labels * true, components, levels[box])
+        voxels, weights = component_sums(labels, components), component_sums(labels, components, levels[box])
+        hit = component_sums(labels * true, components)
         for size, fewest in enumerate(sizes):
             for part, share in enumerate(smallest_shares):
                 stay = kept(voxels, weights, fewest, share)
