@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lungseg.case_folder import bounding_box, remove_case, remove_stale
+from lungseg.case_files import remove_case, remove_stale
+from lungseg.case_folder import bounding_box
 from lungseg.files import TEMPORARY_PREFIX
 
 

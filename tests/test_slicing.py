@@ -9,7 +9,8 @@ import pytest
 from lungseg.config import AIR, PreprocessConfig
 from lungseg.errors import DataError, UsageError
 from lungseg.geometry import SliceGrid
-from lungseg.slicing import check_skip, skipped_slices, slice_image, slice_room
+from lungseg.skip import check_skip
+from lungseg.slicing import skipped_slices, slice_image, slice_room
 
 from .volumes import chest_like
 
