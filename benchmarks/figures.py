@@ -191,8 +191,8 @@ def write() -> None:
     """Put the tables of all results between their markers in README.md, docs/accuracy.md and docs/shards.md."""
     tables: dict[str, tuple[Path, Any]] = {
         "demo": (README, _demo_table),
-        "real_data": (README, _real_table),
-        "crossval_slices": (README, _crossval_table),
+        "real_data": (ACCURACY, _real_table),
+        "crossval_slices": (ACCURACY, _crossval_table),
         "crossval_sample": (ACCURACY, _crossval_table),
         "recipes": (README, _recipes_table),
         "shards": (SHARDS, _shards_table),
