@@ -8,10 +8,10 @@
 `collect` reads ``FOLDER/SYSTEM/fold*.json``, writes `benchmarks/results/accuracy_gpu.json` and the tables of
 docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and their
 table, where the reference is called `base`; `cpu` the same with systems that were trained on a CPU,
-`benchmarks/results/accuracy_cpu.json`; `write` writes only the tables again.  Several studies of ingredients are kept,
-each with its table (``STUDIES``).  Each system is also scored at the settings that the other folds choose, where
-ablation.py left counts (accuracy_settings.py).  What is compared is compared on the patients that both have, so on the
-same folds.
+`benchmarks/results/accuracy_cpu.json`, whose table stands in README.md too; `write` writes only the tables again.
+Several studies of ingredients are kept, each with its table (``STUDIES``).  Each system is also scored at the settings
+that the other folds choose, where ablation.py left counts (accuracy_settings.py).  What is compared is compared on the
+patients that both have, so on the same folds.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Measure what the pipeline costs on this machine's CPU, against the published recipe in the same run.
 
-    python benchmarks/bench.py --volumes TREE --baseline FOLDER [--rows NAME ...] [--rounds N] [--peers PYTHON]
+    python benchmarks/bench.py --volumes TREE --baseline FOLDER [--rows NAME ...] [--rounds N] [--steps N]
+        [--peers PYTHON]
 
 Each row is a function of a module beside this one; what it finds goes into results/cpu.json with machine and date, and
 from there into the tables of README.md and benchmarks/README.md and into the plot.  Rows that are not measured this
-time keep what was found before, with their own date.
+time keep what was found before, with their own date.  ``predict`` is kept as ``predict_float32`` where the processor
+has no quick bf16: both belong in the table.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def predict(volumes: Path, processed: Path, work: Path, rounds: int, steps: int 
     from lungseg.device import fast_at_bf16, pick_device
     from lungseg.metrics import dice
 
-    run, scan = trained(processed, work / "run", steps), volumes / "imagesTr" / "lung_001.nii.gz"
+    run, scan = trained(processed, work / f"run-{steps}", steps), volumes / "imagesTr" / "lung_001.nii.gz"
     ours, loop = work / "ours.nii.gz", work / "loop.nii.gz"
     found: dict[str, list[Seconds]] = {"ours": [], "loop": []}
     words = [LUNGSEG, "predict", "--device", "cpu", run, scan, ours]

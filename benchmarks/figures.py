@@ -3,7 +3,7 @@
     python benchmarks/figures.py demo [OUT]      run `lungseg demo` in an empty folder (OUT is kept) and measure it
     python benchmarks/figures.py real OUT        collect what benchmarks/real_data.sh has written to OUT
     python benchmarks/figures.py crossval OUT    collect what benchmarks/crossval.sh has written to OUT
-    python benchmarks/figures.py write           write the tables of benchmarks/results/ into README.md again
+    python benchmarks/figures.py write           write the tables of benchmarks/results/ into README.md and docs again
 
 Each measurement is a file of `benchmarks/results/` with its machine, its data and its date.
 """

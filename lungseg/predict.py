@@ -30,7 +30,7 @@ from .records import read_json, refuse_other_record, write_json
 from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
 from .seen_scans import trained_on, trained_on_warning
-from .skip import check_skip
+from .skip_slices import check_skip
 from .slicing import skipped_slices, slice_image, slice_room
 from .tree import Tree, is_data_name, read_tree
 from .worker_network import WorkerNetwork

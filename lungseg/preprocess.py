@@ -1,11 +1,12 @@
 """Scans to slices: the stage behind ``lungseg preprocess``.
 
-This module is imported without numpy and OpenCV, which takes a third of a second: a process that has others do the
-work can start them at once.
+This module is imported without numpy and OpenCV, which take a third of a second: whoever does a case imports them, and
+a process that leaves all cases to workers starts these at once.  Where they can not be imported, that is found by then.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .place import is_remote, place
 from .preprocess_folder import clear_others, recorded_slice_sets, refuse_elsewhere, refuse_others
 from .progress import progress
 from .same_scans import same_scans
-from .skip import check_skip
+from .skip_slices import check_skip
 from .tree import Case, Tree, read_tree
 
 STAGE = "preprocess"
@@ -113,8 +114,7 @@ def preprocess(
         try:
             done = gather(progress(outcomes, what="slicing", total=len(tasks)))
         finally:
-            if workers == 1 and executor is None:  # this process did it, and may go on with other things
-                _give_back_memory()
+            _give_back_memory()
         if executor is not None and not is_remote(out):
             clear_temporary(out)  # of workers that died; another has done their cases
         # A disk or store that is gone for a while says nothing of a case that was finished before.
@@ -151,9 +151,10 @@ def _one_case(task: _Task) -> tuple[CaseRecord, bool, list[Problem]]:
 
 
 def _give_back_memory() -> None:
-    from .preprocess_case import give_back_memory  # see the module
-
-    give_back_memory()
+    """Of this thread, which may have done the cases and may go on with other things; that of others went with them."""
+    module = sys.modules.get(f"{__name__}_case")
+    if module is not None:  # else it did none
+        module.give_back_memory()
 
 
 def _below(failed: dict[str, str], tree: Tree) -> dict[str, str]:
