@@ -8,10 +8,10 @@
 `collect` reads ``FOLDER/SYSTEM/fold*.json``, writes `benchmarks/results/accuracy_gpu.json` and the tables of
 docs/accuracy.md; `ablation` does the same with the rows of ablation.py, `benchmarks/results/ablation.json` and their
 table, where the reference is called `base`; `cpu` the same with systems that were trained on a CPU,
-`benchmarks/results/accuracy_cpu.json`; `write` writes only the tables again.  Several studies of ingredients are kept,
-each with its table (``STUDIES``).  Each system is also scored at the settings that the other folds choose, where
-ablation.py left counts (accuracy_settings.py).  What is compared is compared on the patients that both have, so on the
-same folds.
+`benchmarks/results/accuracy_cpu.json`, whose table stands in README.md too; `write` writes only the tables again.
+Several studies of ingredients are kept, each with its table (``STUDIES``).  Each system is also scored at the settings
+that the other folds choose, where ablation.py left counts (accuracy_settings.py).  What is compared is compared on the
+patients that both have, so on the same folds.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ ON_CPU = HERE / "results" / "accuracy_cpu.json"
 # Studies of ingredients, by what follows `ablation` in the names of file and table.
 STUDIES = ("", "_24_epochs", "_cpu")
 PAGE = HERE.parent / "docs" / "accuracy.md"
+README = HERE.parent / "README.md"
 # Rows that the table has in any case, in this order; others follow by name.
 EXPECTED = ("recipe", "classic", "nnunet_5epochs", "nnunet_5epochs_unmirrored", "strong")
 LIMITS = (
@@ -162,13 +163,14 @@ def tables(values: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]] |
 
 
 def write() -> None:
-    """Put the tables between their markers in docs/accuracy.md."""
+    """Put the tables between their markers in docs/accuracy.md, and the one of CPUs in README.md as well."""
     values, on_cpu = _read(RESULT), _read(ON_CPU)
     made = tables(values, {f"accuracy_ablation{study}": _read(study_file(study)) for study in STUDIES})
     made["accuracy_cpu"] = _system_rows(sorted(on_cpu.get("systems", {})), on_cpu.get("systems", {})) + _source(on_cpu)
     for name, content in made.items():
         write_between(PAGE, name, content)
-    print(f"wrote docs/{PAGE.name}")
+    write_between(README, "accuracy_cpu", made["accuracy_cpu"])
+    print(f"wrote docs/{PAGE.name} and {README.name}")
 
 
 def study_file(study: str) -> Path:

@@ -21,7 +21,7 @@ STEPS = 240
 WINDOW = 96  # pixels of a training step's view, a seventh of the work on whole slices
 
 
-def trained(processed: Path, run: Path, steps: int = STEPS) -> Path:
+def trained(processed: Path, run: Path, steps: int) -> Path:
     """A run of ``classic`` with weights from ``steps`` steps on windows with tumour, mostly; kept for the next time."""
     import numpy as np
     import torch
@@ -30,6 +30,7 @@ def trained(processed: Path, run: Path, steps: int = STEPS) -> Path:
     from lungseg.checkpoint import BEST, FOLDER, save_checkpoint
     from lungseg.config import recipe_named, to_dict
     from lungseg.dataset import LungDataset, make_sampler
+    from lungseg.device import autocast
     from lungseg.losses import dice_bce
     from lungseg.manifest import Manifest
     from lungseg.randomness import SampleRandom
@@ -48,7 +49,7 @@ def trained(processed: Path, run: Path, steps: int = STEPS) -> Path:
     for step in range(steps):
         index = draws[step * 4 : step * 4 + 4]
         image, mask = augment(*dataset.batch(index)[:2], SampleRandom(0, 0, index))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast(torch.device("cpu")):
             logits = net(image.contiguous(memory_format=torch.channels_last))
         loss = dice_bce(logits, mask)
         optimizer.zero_grad()
@@ -56,7 +57,7 @@ def trained(processed: Path, run: Path, steps: int = STEPS) -> Path:
         optimizer.step()
     most = np.argsort(-dataset.tumour_pixels)[:16]
     images, masks = dataset.batch(most.tolist())[:2]
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.no_grad(), autocast(torch.device("cpu")):
         found = torch.cat([net(image[None].contiguous(memory_format=torch.channels_last)) for image in images]).float()
         net.head.bias -= found.flatten().sort(descending=True).values[int(masks.sum())]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,15 +97,15 @@ def recipe_loop(run: Path, scan: Path, out: Path) -> None:
     nib.save(nib.Nifti1Image(mask, image.affine), out)
 
 
-def predict(volumes: Path, processed: Path, work: Path, rounds: int) -> dict[str, Any]:
-    """`lungseg predict` on ``lung_001`` against the loop; whole commands, masks compared."""
+def predict(volumes: Path, processed: Path, work: Path, rounds: int, steps: int = STEPS) -> dict[str, Any]:
+    """`lungseg predict` on ``lung_001`` against the loop; whole commands, masks compared; weights after ``steps``."""
     import nibabel as nib
     import numpy as np
 
     from lungseg.device import fast_at_bf16, pick_device
     from lungseg.metrics import dice
 
-    run, scan = trained(processed, work / "run"), volumes / "imagesTr" / "lung_001.nii.gz"
+    run, scan = trained(processed, work / f"run-{steps}", steps), volumes / "imagesTr" / "lung_001.nii.gz"
     ours, loop = work / "ours.nii.gz", work / "loop.nii.gz"
     found: dict[str, list[Seconds]] = {"ours": [], "loop": []}
     words = [LUNGSEG, "predict", "--device", "cpu", run, scan, ours]
@@ -124,6 +125,7 @@ def predict(volumes: Path, processed: Path, work: Path, rounds: int) -> dict[str
         **Versus(tuple(found["ours"]), tuple(found["loop"])).as_dict(),
         "dice_of_masks": round(float(dice(masks[0], masks[1])), 5),
         "tumour_voxels": int(masks[1].sum()),
+        "steps": steps,
         "memory": held.as_dict(),
         "fast_bf16": fast_at_bf16(pick_device("cpu")),
         "amx": "amx_bf16" in Path("/proc/cpuinfo").read_text().split(),

@@ -3,7 +3,7 @@
     python benchmarks/figures.py demo [OUT]      run `lungseg demo` in an empty folder (OUT is kept) and measure it
     python benchmarks/figures.py real OUT        collect what benchmarks/real_data.sh has written to OUT
     python benchmarks/figures.py crossval OUT    collect what benchmarks/crossval.sh has written to OUT
-    python benchmarks/figures.py write           write the tables of benchmarks/results/ into README.md again
+    python benchmarks/figures.py write           write the tables of benchmarks/results/ into README.md and docs again
 
 Each measurement is a file of `benchmarks/results/` with its machine, its data and its date.
 """
@@ -191,8 +191,8 @@ def write() -> None:
     """Put the tables of all results between their markers in README.md, docs/accuracy.md and docs/shards.md."""
     tables: dict[str, tuple[Path, Any]] = {
         "demo": (README, _demo_table),
-        "real_data": (README, _real_table),
-        "crossval_slices": (README, _crossval_table),
+        "real_data": (ACCURACY, _real_table),
+        "crossval_slices": (ACCURACY, _crossval_table),
         "crossval_sample": (ACCURACY, _crossval_table),
         "recipes": (README, _recipes_table),
         "shards": (SHARDS, _shards_table),

@@ -1,20 +1,18 @@
-"""The folder of one case: its slices, its tumour at native resolution, and its record; nothing else is ever removed."""
+"""One scan to its folder: its slices, its tumour at native resolution, and its record."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from pathlib import Path
 
 import numpy as np
 
-from .case_record import CASE_RECORD, TUMOUR, CaseRecord, image_name, mask_name
+from .case_files import remove_stale
+from .case_record import TUMOUR, CaseRecord, image_name, mask_name
 from .config import PreprocessConfig
 from .digests import digest
-from .files import TEMPORARY_PREFIX, atomic_write, clear_temporary, make_folder
+from .files import atomic_write, clear_temporary, make_folder
 from .geometry import SliceGrid, to_las
 from .nifti import Scan
-from .place import is_remote
 from .slice_folder import NpyFile, new_folder
 from .slicing import skipped_slices, slice_image, slice_mask, slice_room
 
@@ -134,31 +132,3 @@ def bounding_box(mask: np.ndarray, shown: np.ndarray | None = None) -> tuple[tup
     flat = np.asarray(mask[:, :, z[0] : z[1]].any(axis=2))
     x, y = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
     return (int(x[0]), int(x[-1]) + 1), (int(y[0]), int(y[-1]) + 1), z
-
-
-def remove_stale(folder: Path, wanted: set[str]) -> None:
-    """Remove what another run left in a case's folder, so that the tree depends on this run's input alone.
-
-    Files that no run writes stay: the folder may be one that the user keeps something else in.
-    """
-    if not is_remote(folder):
-        for path in folder.glob(f"**/{TEMPORARY_PREFIX}*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-    for pattern in (CASE_RECORD, TUMOUR, "images/[0-9]*.npy", "masks/[0-9]*.npy", f"**/{TEMPORARY_PREFIX}*"):
-        for path in folder.glob(pattern):
-            if path.is_file() and path.relative_to(folder).as_posix() not in wanted:
-                path.unlink()
-    if is_remote(folder):  # which has no folders that could stay behind
-        return
-    for name in ("images", "masks"):
-        with contextlib.suppress(OSError):  # not empty, or not there
-            (folder / name).rmdir()
-
-
-def remove_case(folder: Path) -> None:
-    """Remove a case's folder, but for files that no run writes."""
-    remove_stale(folder, set())
-    if not is_remote(folder):
-        with contextlib.suppress(OSError):
-            folder.rmdir()

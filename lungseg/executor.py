@@ -21,8 +21,9 @@ if TYPE_CHECKING:  # a run in one process needs none of them, and they take a fi
     from concurrent.futures import Executor, Future, ProcessPoolExecutor
     from multiprocessing.process import BaseProcess
 
-# In the time that a worker takes to start (0.3 s), a core inflates and slices about so much of a packed scan, bytes.
-START_BYTES = 80 << 20
+# In the time that a worker takes to start (0.1 s, before it imports what this process would have to import as well), a
+# core inflates and slices about so much of a packed scan, bytes.
+START_BYTES = 32 << 20
 
 T = TypeVar("T")
 R = TypeVar("R")

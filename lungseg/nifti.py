@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -19,10 +18,10 @@ from .memory import Room
 from .nifti_errors import MEND_FORMAT, bad
 from .nifti_fields import SIZEOF_V1, SIZEOF_V2, mask_header
 from .nifti_header import Header
+from .nifti_names import case_name, is_nifti
 from .nifti_stream import CHUNK, MAX_DEFLATE_RATIO, collect, inflated, plain
 from .place import is_remote, place
 
-SUFFIXES = (".nii.gz", ".nii")
 _PLANES = 16  # of a mask, written at a time
 # Metal reaches some 30,000 HU in extended CT scales (20,349 in lung_018 of Task06); nothing reaches this.
 _MAX_ABS_HU = 1e5
@@ -64,21 +63,6 @@ class Scan:
     def name(self) -> str:
         """The case's name: the file's, without suffix."""
         return case_name(self.path)
-
-
-def case_name(path: str | PurePath) -> str:
-    """``lung_001`` for ``.../lung_001.nii.gz``; in composed form (NFC), because macOS takes letters apart in names."""
-    name = unicodedata.normalize("NFC", PurePath(str(path)).name)
-    for suffix in SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def is_nifti(path: str | PurePath) -> bool:
-    """Whether the name ends as a NIfTI file's does; macOS' ``._*`` companions are none."""
-    name = PurePath(str(path)).name
-    return name.lower().endswith(SUFFIXES) and not name.startswith("._")
 
 
 def read_scan(path: str | Path, room: Room | None = None) -> Scan:

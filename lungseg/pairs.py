@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from .errors import DataError, Problem
@@ -68,23 +66,6 @@ def grid_problem(image: Scan, label: Scan, names: tuple[str, str] = ("image", "l
         f"the first voxel at {_times(image.affine[:3, 3], 'mm', ', ')}",
         f"at {_times(label.affine[:3, 3], 'mm', ', ')}",
     )
-
-
-def same_scans(hashes: Mapping[str, str], files: Mapping[str, str]) -> list[Problem]:
-    """A warning for each scan that is, byte for byte, the scan of another case: in two folds it would flatter both.
-
-    Args:
-        hashes: of the scans' files, by case.
-        files: the same scans' names, by case.
-    """
-    first: dict[str, str] = {}
-    found = []
-    for case in sorted(hashes):
-        other = first.setdefault(hashes[case], case)
-        if other != case:
-            what, mend = f"is the very scan of {other}", "Take one of the two out, unless both are meant."
-            found.append(Problem("same-scan", what, "", "", mend, files[case], case, severity="warning"))
-    return found
 
 
 def hu_warnings(scan: Scan) -> list[Problem]:

@@ -19,7 +19,8 @@ from .files import make_folder
 from .folder_lock import folder_lock
 from .geometry import SliceGrid, from_las, to_las
 from .inference import MaskVolume, Segmenter
-from .nifti import case_name, is_nifti, read_label, read_scan, write_mask
+from .nifti import read_label, read_scan, write_mask
+from .nifti_names import case_name, is_nifti
 from .pairs import hu_warnings
 from .place import local, place
 from .postprocess import PostProcessing, calibrated, drop_components
@@ -29,7 +30,8 @@ from .records import read_json, refuse_other_record, write_json
 from .report.case_file import CaseView
 from .report.from_prediction import remove_stale_page, write_prediction_page
 from .seen_scans import trained_on, trained_on_warning
-from .slicing import check_skip, skipped_slices, slice_image, slice_room
+from .skip_slices import check_skip
+from .slicing import skipped_slices, slice_image, slice_room
 from .tree import Tree, is_data_name, read_tree
 from .worker_network import WorkerNetwork
 

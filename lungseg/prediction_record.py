@@ -11,7 +11,8 @@ from .components import Tumour
 from .config import PreprocessConfig, to_dict
 from .digests import digest, seal
 from .errors import NOTICE, DataError, LungsegError, Problem, printable
-from .nifti import Scan, case_name
+from .nifti import Scan
+from .nifti_names import case_name
 from .postprocess import PostProcessing
 from .records import read_json
 

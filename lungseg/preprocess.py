@@ -1,45 +1,32 @@
-"""Scans to slices: the stage behind ``lungseg preprocess``, and the one way in which a slice is made anywhere."""
+"""Scans to slices: the stage behind ``lungseg preprocess``.
+
+This module is imported without numpy and OpenCV, which take a third of a second: whoever does a case imports them, and
+a process that leaves all cases to workers starts these at once.  Where they can not be imported, that is found by then.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .case_folder import remove_case, remove_stale, slice_case
+from .case_files import remove_case
 from .case_record import CASE_RECORD, CaseRecord
 from .cluster import cluster_executor
-from .config import PreprocessConfig, to_dict
-from .digests import digest
-from .errors import DataError, LungsegError, Problem, UsageError, all_failed, counted
+from .config import PreprocessConfig
+from .errors import Problem, UsageError, all_failed, counted
 from .executor import cores, gather, run_cases, worth_workers
 from .files import clear_temporary, make_folder, require_free_space
 from .folder_lock import LOCK_NAME, folder_lock
-from .manifest import Manifest, settings_from
-from .memory import Room
-from .nifti import read_label, read_scan
-from .pairs import check_pair, hu_warnings, same_scans
+from .manifest import Manifest
 from .place import is_remote, place
 from .preprocess_folder import clear_others, recorded_slice_sets, refuse_elsewhere, refuse_others
 from .progress import progress
-from .publish import new_case
-from .records import read_json, write_json
-from .slicing import check_skip
+from .same_scans import same_scans
+from .skip_slices import check_skip
 from .tree import Case, Tree, read_tree
 
 STAGE = "preprocess"
-
-
-class _Rooms(threading.local):
-    """Memory for a scan and its label, kept by a worker (or the one process that there is) from case to case."""
-
-    def __init__(self) -> None:
-        self.image, self.label = Room(), Room()
-
-
-_ROOMS = _Rooms()
 
 
 @dataclass(frozen=True)
@@ -112,7 +99,7 @@ def preprocess(
         refuse_others(out, config, tree)  # a folder of somebody else's is left as it is, without a lock file
     make_folder(out)
     there = cluster_executor(cluster, names=(tree.root, out))
-    with folder_lock(out, stage=STAGE), _rooms_cleared(), there as executor:
+    with folder_lock(out, stage=STAGE), there as executor:
         if not rebuild:
             refuse_others(out, config, tree)
         # A finished slice set takes about 1.5 bytes a pixel more than nothing; packed scans about as much as that.
@@ -122,9 +109,12 @@ def preprocess(
             require_free_space(out, missing // 2, stage=STAGE)
         tasks = {case.name: _task(case, tree, out, config, shared=executor is not None) for case in tree.cases}
         threads = 1 if workers else cores()
-        workers = workers or worth_workers(sizes.values())
+        workers = min(len(tasks), workers or worth_workers(sizes.values()))
         outcomes = run_cases(_one_case, tasks, workers=workers, threads=threads, executor=executor)
-        done = gather(progress(outcomes, what="slicing", total=len(tasks)))
+        try:
+            done = gather(progress(outcomes, what="slicing", total=len(tasks)))
+        finally:
+            _give_back_memory()
         if executor is not None and not is_remote(out):
             clear_temporary(out)  # of workers that died; another has done their cases
         # A disk or store that is gone for a while says nothing of a case that was finished before.
@@ -149,84 +139,22 @@ def preprocess(
     return Preprocessed(manifest, tuple(problems), tuple(reused), code)
 
 
-@contextlib.contextmanager
-def _rooms_cleared() -> Iterator[None]:
-    """Give the memory back at the end, where this process is more than a worker; threads give theirs when they end."""
-    try:
-        yield
-    finally:
-        _ROOMS.image.clear()
-        _ROOMS.label.clear()
-
-
 def _task(case: Case, tree: Tree, out: Path, config: PreprocessConfig, *, shared: bool) -> _Task:
     label_file = None if case.label is None else tree.relative(case.label)
     return _Task(case, out, config, tree.relative(case.image), label_file, shared)
 
 
 def _one_case(task: _Task) -> tuple[CaseRecord, bool, list[Problem]]:
-    """Slice one case, unless it is there already; its record is written last."""
-    folder = task.out / task.case.name
-    image = read_scan(task.case.image, _ROOMS.image)
-    label = None if task.case.label is None else read_label(task.case.label, _ROOMS.label)
-    if label is not None:
-        check_pair(image, label)
-    source = {"image": task.image_file, "image_bytes": image.bytes, "image_hash": image.hash}
-    if label is not None:
-        source |= {"label": task.label_file, "label_bytes": label.bytes, "label_hash": label.hash}
-    warned = [*image.warnings, *hu_warnings(image)]
-    there = _whole(folder, source, task.config)
-    if there is not None:
-        return there, True, [*_named(warned, task), *_tumour_warnings(there, task)]
-    (folder / CASE_RECORD).unlink(missing_ok=True)
-    with new_case(folder, shared=task.shared) as made:
-        record = slice_case(made, image, label, source, task.config, tuple(sorted(p.code for p in warned)))
-        write_json(made / CASE_RECORD, {"settings": to_dict(task.config), "case": record.as_dict()}, durable=False)
-    return record, False, [*_named(warned, task), *_tumour_warnings(record, task)]
+    from .preprocess_case import preprocess_case  # see the module
+
+    return preprocess_case(task.case, task.out, task.config, task.image_file, task.label_file, shared=task.shared)
 
 
-def _whole(folder: Path, source: dict[str, object], config: PreprocessConfig) -> CaseRecord | None:
-    """The record of a case that is finished, from the same files, with the same settings, and undamaged; or None."""
-    path = folder / CASE_RECORD
-    if not path.is_file():
-        return None
-    try:
-        content = read_json(path, error=DataError)
-        if settings_from(content["settings"], path) != config or content["case"]["source"] != source:
-            return None
-        record = CaseRecord.from_dict(content["case"], file=path)
-        for name, expected in record.hashes.items():
-            if digest((folder / name).read_bytes()) != expected:
-                return None
-    except (LungsegError, OSError, KeyError, TypeError):
-        return None
-    remove_stale(folder, {*record.hashes, CASE_RECORD})
-    return record
-
-
-def _named(problems: list[Problem], task: _Task) -> list[Problem]:
-    return [problem.at(case=task.case.name) for problem in problems]
-
-
-def _tumour_warnings(record: CaseRecord, task: _Task) -> list[Problem]:
-    """A label without tumour, or tumour in the slices that were dropped."""
-
-    def warning(code: str, what: str, expected: str, found: str, mend: str) -> Problem:
-        return Problem(code, what, expected, found, mend, str(task.case.label), task.case.name, severity="warning")
-
-    if record.labelled and record.tumour_voxels == 0:
-        return [warning("no-tumour", "the label shows no tumour", "at least one voxel of 1", "0", "Check the label.")]
-    if record.tumour_voxels_skipped:
-        return [
-            warning(
-                "tumour-skipped",
-                "tumour lies in skipped slices and counts as missed at evaluation",
-                "0 voxels",
-                f"{record.tumour_voxels_skipped} of {record.tumour_voxels} voxels",
-                "Use a smaller --skip-slices, or `--skip-slices auto`.",
-            )
-        ]
-    return []
+def _give_back_memory() -> None:
+    """Of this thread, which may have done the cases and may go on with other things; that of others went with them."""
+    module = sys.modules.get(f"{__name__}_case")
+    if module is not None:  # else it did none
+        module.give_back_memory()
 
 
 def _below(failed: dict[str, str], tree: Tree) -> dict[str, str]:

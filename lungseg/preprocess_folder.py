@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from .case_folder import remove_case
+from .case_files import remove_case
 from .case_record import CASE_RECORD
 from .config import PreprocessConfig, to_dict
 from .errors import DataError, LungsegError, UsageError

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .case_folder import remove_stale
+from .case_files import remove_stale
 from .case_record import CASE_RECORD
 from .files import TEMPORARY_PREFIX, machine_error, make_folder
 from .place import is_remote, put, put_files

@@ -14,7 +14,8 @@ from .cluster import cluster_executor
 from .errors import DataError, Problem, UsageError, all_failed, counted
 from .executor import gather, run_cases
 from .geometry import to_las
-from .nifti import case_name, read_label
+from .nifti import read_label
+from .nifti_names import case_name
 from .pairs import check_pair
 from .patient_summary import over_patients, table
 from .place import place

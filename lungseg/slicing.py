@@ -8,33 +8,12 @@ import cv2
 import numpy as np
 
 from .config import PreprocessConfig
-from .errors import DataError, UsageError
+from .errors import DataError
 from .geometry import SliceGrid, slice_of
 from .lungs import first_lung_slice
 
 _INT16 = 1 << 15  # numbers of two bytes are below
 SliceRoom = tuple[np.ndarray, np.ndarray]
-
-
-def check_skip(skip: str) -> str:
-    """``skip`` as it stands in a config: ``"30"``, ``"12.5mm"`` or ``"auto"``.
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    text = skip.strip().lower().replace(" ", "")
-    try:
-        if text == "auto":
-            return text
-        if text.endswith("mm"):
-            length = float(text[:-2])
-            if math.isfinite(length) and length >= 0:
-                return f"{length:g}mm"
-        elif int(text) >= 0:
-            return str(int(text))
-    except ValueError:
-        pass
-    raise UsageError.of("bad-skip", "the slices to skip can not be read", expected="30, 12.5mm or auto", found=skip)
 
 
 def skipped_slices(las: np.ndarray, las_spacing_mm: tuple[float, ...], config: PreprocessConfig) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import DataError, LungsegError, Problem, UsageError
-from .nifti import case_name, is_nifti
+from .nifti_names import case_name, is_nifti
 from .place import place
 from .records import read_json
 

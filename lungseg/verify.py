@@ -12,10 +12,11 @@ from .cluster import cluster_executor
 from .errors import DataError, LungsegError, Problem, counted, printable
 from .executor import gather, run_cases
 from .nifti import read_label, read_scan
-from .pairs import grid_problem, hu_warnings, same_scans
+from .pairs import grid_problem, hu_warnings
 from .place import place
 from .progress import progress
 from .records import check_record, write_json
+from .same_scans import same_scans
 from .tree import Case, read_tree
 
 STAGE = "verify"

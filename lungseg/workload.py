@@ -14,7 +14,7 @@ from .errors import DataError
 from .geometry import orientation_of
 from .nifti_fields import SIZEOF_V2
 from .nifti_header import Header, parse_header
-from .slicing import check_skip
+from .skip_slices import check_skip
 from .tree import Tree
 
 

@@ -206,6 +206,8 @@ def test_the_page_has_a_place_for_each_table() -> None:
     text = tables.PAGE.read_text("utf-8")
     for name in tables.tables({}):
         assert text.count(f"<!-- figures: {name} -->") == text.count(f"<!-- end: {name} -->") == 1
+    both = [page.read_text("utf-8").count("<!-- figures: accuracy_cpu -->") for page in (tables.PAGE, tables.README)]
+    assert both == [1, 1]
 
 
 def test_a_fold_takes_the_setting_of_the_others(tmp_path: Path) -> None:

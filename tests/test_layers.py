@@ -125,7 +125,7 @@ def in_python(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["lungseg", "lungseg.cli"])
+@pytest.mark.parametrize("module", ["lungseg", "lungseg.cli", "lungseg.preprocess"])
 def test_importing_is_light(module: str) -> None:
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     assert in_python(code).split() == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lungseg import preprocess_case
+from lungseg.errors import MachineError
 from lungseg.manifest import Manifest
 from lungseg.preprocess import preprocess, summary
 
@@ -306,3 +311,38 @@ def test_a_rerun_does_not_forget_that_stacks_have_gaps(tmp_path: Path) -> None:
     assert told.manifest.slice_sets and len(told.reused) == 4  # no slice is made again for it
     assert Manifest.read(preprocess(root, out, **settings).manifest.root).slice_sets
     assert not preprocess(root, out, slice_sets=False, **settings).manifest.slice_sets
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("full", [False, True])
+def test_memory_is_given_back(workers: int, full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One case, which this process does whatever the number of workers."""
+    root = tmp_path / "root"
+    write_pair(root, "only", scan_of(), label_of())
+    rooms = (preprocess_case._ROOMS.image, preprocess_case._ROOMS.label)
+    held = []
+
+    def watched(*words: object) -> object:
+        held.append([room._bytes.size for room in rooms])
+        if full:
+            raise MachineError.of("disk-full", "the disk is full")
+        return slice_case(*words)
+
+    slice_case = preprocess_case.slice_case
+    monkeypatch.setattr(preprocess_case, "slice_case", watched)
+    with pytest.raises(MachineError) if full else contextlib.nullcontext():
+        preprocess(root, tmp_path / "out", size=16, skip_slices=2, workers=workers)
+    assert min(held[0]) > 0
+    assert [room._bytes.size for room in rooms] == [0, 0]
+
+
+def test_a_process_that_leaves_the_cases_to_workers_imports_nothing_for_them(tmp_path: Path) -> None:
+    write_tree(tmp_path / "root")
+    script = tmp_path / "script.py"  # a file, because workers are spawned
+    script.write_text(
+        "import sys\nfrom lungseg import preprocess\n\nif __name__ == '__main__':\n"
+        "    done = preprocess('root', 'out', size=16, skip_slices=2, workers=2)\n"
+        "    print(len(done.manifest.cases), [name for name in ('numpy', 'cv2', 'isal') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "4 []\n", done.stderr

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lungseg.config import AIR, PreprocessConfig
-from lungseg.errors import DataError, UsageError
+from lungseg.errors import DataError
 from lungseg.geometry import SliceGrid
-from lungseg.slicing import check_skip, skipped_slices, slice_image, slice_room
+from lungseg.slicing import skipped_slices, slice_image, slice_room
 
 from .volumes import chest_like
 
@@ -72,25 +72,6 @@ def test_the_scan_is_left_as_it_is() -> None:
     before = las.copy()
     slice_image(las, 1, SliceGrid.of(las.shape, (1, 1, 1), 16), PreprocessConfig(size=16))
     np.testing.assert_array_equal(las, before)
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [("30", "30"), ("0", "0"), (" 007 ", "7"), ("12.5mm", "12.5mm"), ("12.50 MM", "12.5mm"), ("0mm", "0mm"),
-     ("Auto", "auto")],
-)  # fmt: skip
-def test_ways_to_say_how_many_slices_to_skip(given: str, kept: str) -> None:
-    assert check_skip(given) == kept
-    assert check_skip(kept) == kept
-
-
-@pytest.mark.parametrize(
-    "given", ["", "-1", "1.5", "-2mm", "nanmm", "infmm", "mm", "3cm", "none", "12,5mm", "30 slices"]
-)
-def test_other_ways_are_refused(given: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        check_skip(given)
-    assert caught.value.problem.code == "bad-skip" and "12.5mm or auto" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ pytest.importorskip("s3fs", reason="needs s3fs")
 pytest.importorskip("moto.server", reason="needs moto[server]")
 pytest.importorskip("boto3", reason="needs boto3")
 
+from lungseg import preprocess_case
 from lungseg.cli import main
 from lungseg.manifest import Manifest
 from lungseg.predict import predict
@@ -138,8 +139,8 @@ def test_a_store_that_is_gone_in_the_middle_fails_the_cases_that_it_has(
             raise EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
         return read(path, *_)
 
-    read = sys.modules["lungseg.preprocess"].read_scan
-    monkeypatch.setattr(sys.modules["lungseg.preprocess"], "read_scan", gone)
+    read = preprocess_case.read_scan
+    monkeypatch.setattr(preprocess_case, "read_scan", gone)
     done = preprocess(remote, tmp_path / "out", size=16, skip_slices=2, workers=1)
     assert done.exit_code == 5 and set(done.manifest.failed) == {"lung_002", "lung_003"}
 
