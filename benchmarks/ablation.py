@@ -74,6 +74,7 @@ def rows(changes: dict[str, Any]) -> dict[str, Recipe]:
         "slices drawn alike": strong.but(draw_by="slice"),
         "as many as there are": replace(strong, tumour_share=0.0),
         "each pixel for itself": strong.but(unet=replace(unet, patch=1)),
+        "skips added": strong.but(unet=replace(unet, skip="add")),
         "twice as wide": strong.but(unet=replace(unet, widths=tuple(2 * width for width in unet.widths))),
         "half the learning rate": strong.but(learning_rate=1e-3),
         "with neighbours": strong.but(neighbours=1),

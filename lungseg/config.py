@@ -80,6 +80,10 @@ class UNetConfig:
         prior: probability of tumour that the untrained network begins with; 0.5 leaves the last bias as it is drawn.
         deep: how many of the coarser steps of the decoder have a prediction of their own, which is trained too (deep
             supervision, Lee et al., AISTATS 2015) and is not used afterwards.
+        skip: how a step of the decoder takes in what the encoder made at its level: ``concat``, beside its own
+            channels, before two convolutions, as in the published U-Net; or ``add``, onto its own, which a 1x1
+            convolution brings to the same width, before one convolution: about half of the network's operations (sums
+            as in LinkNet, Chaurasia and Culurciello, VCIP 2017).
     """
 
     in_channels: int = 1
@@ -89,6 +93,7 @@ class UNetConfig:
     window_hu: tuple[float, float] | None = None
     prior: float = 0.5
     deep: int = 0
+    skip: Literal["concat", "add"] = "concat"
 
 
 @dataclass(frozen=True)

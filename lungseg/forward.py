@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .device import autocast, fast_at_bf16
-from .unet import DoubleConv, UNet
+from .unet import Convolutions, UNet
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -102,9 +102,10 @@ def _fused(net: UNet) -> UNet:
     with torch.inference_mode():
         for blocks in (fused.encoder, fused.decoder):
             for number, block in enumerate(blocks):
-                assert isinstance(block, DoubleConv)
-                half = len(block) // 2
-                blocks[number] = nn.Sequential(*(_conv_relu(list(block)[at : at + half]) for at in (0, half)))
+                assert isinstance(block, Convolutions)
+                starts = [at for at, layer in enumerate(block) if isinstance(layer, nn.Conv2d)]
+                blocks[number] = nn.Sequential(*(_conv_relu(list(block)[at : at + 2]) for at in starts))
+        fused.narrow.to(torch.bfloat16)
         fused.head.to(torch.bfloat16)
     return fused.eval()
 

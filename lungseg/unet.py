@@ -2,7 +2,8 @@
 
 After Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (MICCAI 2015,
 https://arxiv.org/abs/1505.04597), with padded convolutions, so that the output is as large as the input, and bilinear
-upsampling in place of transposed convolutions.  The comments give the shapes of ``classic`` at 256 x 256.
+upsampling in place of transposed convolutions; skips can also be added (``UNetConfig.skip``).  The comments give the
+shapes of ``classic`` at 256 x 256.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ def normalisation(kind: str, channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels, affine=True)
 
 
-class DoubleConv(nn.Sequential):
-    """Twice: 3x3 convolution, normalisation (unless ``none``), ReLU.  ``[B, in, H, W]`` to ``[B, out, H, W]``."""
+class Convolutions(nn.Sequential):
+    """3x3 convolution, normalisation (unless ``none``), ReLU, some times: ``[B, in, H, W]`` to ``[B, out, H, W]``."""
 
-    def __init__(self, in_channels: int, out_channels: int, norm: str = "none") -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: str = "none", times: int = 2) -> None:
         layers: list[nn.Module] = []
-        for channels in (in_channels, out_channels):
+        for channels in (in_channels, *[out_channels] * (times - 1)):
             # A normalisation subtracts the mean, and with it any bias of the convolution before it.
             layers.append(nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=norm == "none"))
             if norm != "none":
@@ -66,12 +67,13 @@ class UNet(nn.Module):
     """U-Net with skip connections; ``UNet()`` is ``classic``: three poolings, no normalisation, 7,781,761 parameters.
 
     Args:
-        config: widths (so also the depth) and normalisation.
+        config: its shape; the number of widths is its depth.
 
     Attributes:
-        encoder: one :class:`DoubleConv` a level, full resolution first; a 2x2 max pooling stands before all but the
-            first.
-        decoder: one :class:`DoubleConv` for each step up, deepest first.
+        encoder: two convolutions a level, full resolution first; a 2x2 max pooling stands before all but the first.
+        narrow: for each step up, deepest first, the 1x1 convolution to the width of the level above (``config.skip``:
+            ``add``), or nothing.
+        decoder: two convolutions for each step up, deepest first; one where skips are added.
         head: 1x1 convolution to one logit.
         deep_heads: the same for the coarser steps of the decoder that are trained too, finest first (``config.deep``).
 
@@ -85,9 +87,15 @@ class UNet(nn.Module):
         self.config = config
         widths, norm = config.widths, config.norm
         ins = (config.in_channels * config.patch**2, *widths[:-1])
-        self.encoder = nn.ModuleList(DoubleConv(i, o, norm) for i, o in zip(ins, widths, strict=True))
+        self.encoder = nn.ModuleList(Convolutions(i, o, norm) for i, o in zip(ins, widths, strict=True))
         steps_up = list(zip(widths[:0:-1], widths[-2::-1], strict=True))  # (512, 256), (256, 128), (128, 64)
-        self.decoder = nn.ModuleList(DoubleConv(deep + skip, skip, norm) for deep, skip in steps_up)
+        self.narrow = nn.ModuleList()
+        if config.skip == "add":
+            # Without bias: what the convolution afterwards adds makes up for it, but for the border.
+            self.narrow.extend(nn.Conv2d(lower, upper, kernel_size=1, bias=False) for lower, upper in steps_up)
+            self.decoder = nn.ModuleList(Convolutions(upper, upper, norm, times=1) for _, upper in steps_up)
+        else:
+            self.decoder = nn.ModuleList(Convolutions(lower + upper, upper, norm) for lower, upper in steps_up)
         self.head = nn.Conv2d(widths[0], config.patch**2, kernel_size=1)
         self.deep_heads = nn.ModuleList(
             nn.Conv2d(width, config.patch**2, kernel_size=1) for width in widths[1 : 1 + config.deep]
@@ -124,19 +132,22 @@ class UNet(nn.Module):
         x = F.pixel_unshuffle(self._pad(self._windowed(image)), self.config.patch)  # [B, 1, 256, 256]
 
         skips = []
-        for level, double_conv in enumerate(self.encoder):
+        for level, convolutions in enumerate(self.encoder):
             if level:
                 skips.append(x)
                 x = F.max_pool2d(x, 2)  # 256 -> 128 -> 64 -> 32
-            x = double_conv(x)  # [B, 64, 256, 256] -> [B, 128, 128, 128] -> [B, 256, 64, 64] -> [B, 512, 32, 32]
+            x = convolutions(x)  # [B, 64, 256, 256] -> [B, 128, 128, 128] -> [B, 256, 64, 64] -> [B, 512, 32, 32]
 
-        for step, (double_conv, skip) in enumerate(zip(self.decoder, reversed(skips), strict=True)):
+        for step, (convolutions, skip) in enumerate(zip(self.decoder, reversed(skips), strict=True)):
             level = len(skips) - step  # of x, before it is brought up
             if 0 < level <= len(heads):
                 coarse.append(self._shown(heads[level - 1](x), -(-height // 2**level), -(-width // 2**level)))
-            x = twice_as_large(x)  # 32 -> 64 -> 128 -> 256
-            x = torch.cat([x, skip], dim=1)  # [B, 512 + 256, 64, 64] -> [B, 256 + 128, ...] -> [B, 128 + 64, ...]
-            x = double_conv(x)  # [B, 256, 64, 64] -> [B, 128, 128, 128] -> [B, 64, 256, 256]
+            if self.config.skip == "add":
+                x = twice_as_large(self.narrow[step](x)) + skip  # narrowed first, which is cheaper and gives the same
+            else:
+                x = twice_as_large(x)  # 32 -> 64 -> 128 -> 256
+                x = torch.cat([x, skip], dim=1)  # [B, 512 + 256, 64, 64] -> [B, 256 + 128, ...] -> [B, 128 + 64, ...]
+            x = convolutions(x)  # [B, 256, 64, 64] -> [B, 128, 128, 128] -> [B, 64, 256, 256]
 
         return [self._shown(self.head(x), height, width), *reversed(coarse)]  # [B, 1, 256, 256], [B, 1, 128, 128], ...
 

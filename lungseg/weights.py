@@ -98,7 +98,7 @@ def check_weights(net: UNet, weights: dict[str, Tensor], path: str | Path) -> No
         raise IntegrityError.of(
             "other-network",
             "the weights are of another network",
-            expected=f"a U-Net of widths {list(net.config.widths)}, norm {net.config.norm}",
+            expected=f"a U-Net of widths {list(net.config.widths)}, norm {net.config.norm}, skips {net.config.skip}",
             found=in_short(odd),
             file=path,
             mend="Use the checkpoint of the run that it was trained in.",

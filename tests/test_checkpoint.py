@@ -217,7 +217,11 @@ def test_row_41_another_network_is_named_by_its_keys(tmp_path: Path) -> None:
     content["hyper_parameters"]["config"]["recipe"]["unet"]["widths"] = [4, 8]
     content["state_dict"]["net.extra"] = content["state_dict"].pop("net.head.bias")
     message = str(refused(save_with_digest(tmp_path / "best.ckpt", content), "other-network"))
-    assert "head.bias missing" in message and "extra unknown" in message and "widths [4, 8]" in message
+    assert (
+        "head.bias missing" in message
+        and "extra unknown" in message
+        and "widths [4, 8], norm none, skips concat" in message
+    )
     content["state_dict"]["net.head.bias"] = content["state_dict"].pop("net.extra")
     message = str(refused(save_with_digest(tmp_path / "best.ckpt", content), "other-network"))
     assert "[6, 4, 3, 3] in place of [8, 4, 3, 3]" in message

@@ -9,6 +9,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -320,15 +321,15 @@ def test_row_41_settings_of_slices_that_can_not_be_meant(weights: Path) -> None:
 
 
 def test_a_network_of_every_kind_comes_back(tmp_path: Path) -> None:
-    for norm in ("none", "batch", "group", "instance"):
-        unet = UNetConfig(widths=(8, 8), norm=norm, patch=2)  # type: ignore[arg-type]
+    for norm, skip in product(("none", "batch", "group", "instance"), ("concat", "add")):
+        unet = UNetConfig(widths=(8, 8), norm=norm, patch=2, skip=skip)  # type: ignore[arg-type]
         net = UNet(unet)
         recipe = {"name": "x", "unet": to_dict(unet)}
-        folder = tmp_path / norm / "checkpoints"
+        folder = tmp_path / f"{norm}-{skip}" / "checkpoints"
         folder.mkdir(parents=True)
         content = {"state_dict": {f"net.{key}": value for key, value in net.state_dict().items()}}
         save_checkpoint({**content, "hyper_parameters": {"config": {"recipe": recipe}}}, folder / "best.ckpt")
-        loaded = load_exported(export(folder.parent, tmp_path / f"{norm}.safetensors").weights)[0]
+        loaded = load_exported(export(folder.parent, tmp_path / f"{norm}-{skip}.safetensors").weights)[0]
         assert loaded.config == replace(unet)
         weights = network_weights(content)
         assert all(torch.equal(value, weights[name]) for name, value in loaded.state_dict().items())

@@ -32,6 +32,7 @@ def test_whole_numbers_are_numbers() -> None:
         ("name", 3, "text"), ("augmentation.contrast", 3, "(a number, a number)"),
         ("augmentation.contrast", [1, 2, 3], "(a number, a number)"), ("augmentation.noise_hu", None, "a number"),
         ("augmentation.window", 64.5, "a whole number"), ("unet.deep", True, "a whole number"),
+        ("unet.skip", "sum", "concat or add"),
         ("unet.norm", "layer", "none or batch or group or instance"),
         ("unet.widths", [4, "8"], "(a whole number, ...)"),
         ("unet.window_hu", [-1000, 0, 400], "(a number, a number) or nothing"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lungseg.config import UNetConfig
+from lungseg.config import RECIPES, UNetConfig
 from lungseg.unet import UNet, parameter_count
 
 SMALL = UNetConfig(widths=(4, 6, 8, 10))
@@ -88,9 +91,10 @@ def test_two_channels_last_is_the_same_function() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_the_graph_is_captured_whole() -> None:
+@pytest.mark.parametrize("skip", ["concat", "add"])
+def test_the_graph_is_captured_whole(skip: Literal["concat", "add"]) -> None:
     """No branch depends on the data, so that ``torch.compile`` needs no break."""
-    net, image = UNet(SMALL).eval(), torch.randn(1, 1, 30, 32)
+    net, image = UNet(replace(SMALL, skip=skip)).eval(), torch.randn(1, 1, 30, 32)
     program = torch.export.export(net, (image,), strict=False)
     torch.testing.assert_close(program.module()(image), net(image))
 
@@ -131,9 +135,10 @@ def test_the_prior_is_what_an_untrained_network_answers() -> None:
     torch.testing.assert_close(net(torch.randn(1, 1, 8, 8)).sigmoid(), torch.full((1, 1, 8, 8), 0.01))
 
 
-def test_coarser_predictions_are_trained_too_and_do_not_touch_the_finest() -> None:
+@pytest.mark.parametrize("skip", ["concat", "add"])
+def test_coarser_predictions_are_trained_too_and_do_not_touch_the_finest(skip: Literal["concat", "add"]) -> None:
     torch.manual_seed(0)
-    net = UNet(UNetConfig(widths=(4, 6, 8, 10), deep=2, prior=0.01))
+    net = UNet(UNetConfig(widths=(4, 6, 8, 10), deep=2, prior=0.01, skip=skip))
     image = torch.randn(2, 1, 30, 27)
     levels = net.levels(image)
     assert [tuple(level.shape) for level in levels] == [(2, 1, 30, 27), (2, 1, 15, 14), (2, 1, 8, 7)]
@@ -146,3 +151,38 @@ def test_coarser_predictions_are_trained_too_and_do_not_touch_the_finest() -> No
 def test_coarser_predictions_of_squares_of_pixels() -> None:
     net = UNet(UNetConfig(widths=(4, 6, 8), deep=1, patch=2))
     assert [level.shape[-1] for level in net.levels(torch.randn(1, 1, 32, 32))] == [32, 16]
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_skips_that_are_added(norm: str) -> None:
+    torch.manual_seed(0)
+    net = UNet(UNetConfig(widths=(4, 6, 8), norm=norm, skip="add"))  # type: ignore[arg-type]
+    net(torch.randn(4, 1, 24, 32) * 3.0 + 1.0)  # a normalisation has then seen something
+    net.eval()
+    image = torch.randn(2, 1, 24, 32)
+
+    def up(x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    a = net.encoder[0](image)
+    b = net.encoder[1](F.max_pool2d(a, 2))
+    c = net.encoder[2](F.max_pool2d(b, 2))
+    # To narrow after enlarging is the same: both are linear, one over channels and one over places.
+    y = net.decoder[0](net.narrow[0](up(c)) + b)
+    y = net.decoder[1](net.narrow[1](up(y)) + a)
+    torch.testing.assert_close(net(image), net.head(y))
+    assert [sum(isinstance(layer, torch.nn.Conv2d) for layer in step.modules()) for step in net.decoder] == [1, 1]
+    net(image).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_skips_that_are_added_halve_the_work_of_strong() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = []
+    for skip in ("concat", "add"):
+        config = replace(RECIPES["strong"].unet, skip=skip)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            UNet(config)(torch.zeros(1, 1, 64, 64))
+        counts.append(counter.get_total_flops())
+    assert counts[1] < 0.55 * counts[0]

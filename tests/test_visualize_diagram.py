@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -46,6 +47,15 @@ def test_classic_has_the_known_number_of_parameters() -> None:
     assert {"64 × 32 × 32", "512 × 4 × 4"} <= set(words(figure))
 
 
+def test_skips_that_are_added_are_drawn_so() -> None:
+    model = small(skip="add")
+    blocks = {block.name: (block.input, block.output) for block in block_shapes(model, 32)}
+    assert blocks["decoder.0"] == ((4, 32, 32), (4, 32, 32))  # 8 from below were narrowed to 4, and 4 added
+    legend = unet_diagram(model, 32).axes[0].get_legend()
+    assert {text.get_text() for text in legend.get_texts()} >= {"1x1 convolution, upsampling", "skip connection: add"}
+    assert "a block: Conv2d, ReLU, Conv2d, ReLU, on the way up Conv2d, ReLU;" in legend.get_title().get_text()
+
+
 @pytest.mark.parametrize("widths", [(4, 8), (4, 8, 16), (2, 4, 8, 16, 32)])
 def test_a_box_a_block_and_an_arrow_a_step(widths: tuple[int, ...]) -> None:
     from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -57,10 +67,12 @@ def test_a_box_a_block_and_an_arrow_a_step(widths: tuple[int, ...]) -> None:
     assert sum(isinstance(patch, FancyArrowPatch) for patch in patches) == 3 * steps + 2
 
 
-def test_all_that_is_drawn_lies_on_the_sheet() -> None:
-    figure = unet_diagram(UNet(), input_size=32)
+@pytest.mark.parametrize("skip", ["concat", "add"])
+def test_all_that_is_drawn_lies_on_the_sheet(skip: Literal["concat", "add"]) -> None:
+    figure = unet_diagram(UNet(UNetConfig(norm="batch", skip=skip)), input_size=32)
     figure.canvas.draw()
-    for text in (*figure.texts, *figure.axes[0].texts):
+    legend = figure.axes[0].get_legend()
+    for text in (*figure.texts, *figure.axes[0].texts, *legend.get_texts(), legend.get_title()):
         box = text.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 and box.y1 <= figure.bbox.height
 

@@ -35,8 +35,14 @@ class _Style(NamedTuple):
 
 _PLAIN = _Style("", "black", "-")
 _POOL = _Style("max pooling", "#0072b2", "-")
-_UP = _Style("upsampling", "#d55e00", "-")
-_SKIP = _Style("skip connection: concatenate", "#777777", "--")
+_UP = {
+    "concat": _Style("upsampling", "#d55e00", "-"),
+    "add": _Style("1x1 convolution, upsampling", "#d55e00", "-"),
+}
+_SKIP = {
+    "concat": _Style("skip connection: concatenate", "#777777", "--"),
+    "add": _Style("skip connection: add", "#777777", "--"),
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ def unet_diagram(model: UNet, input_size: int = 256, out: str | Path | None = No
     bottom = len(encoder) - 1
     end = len(blocks) + 0.5  # column of the head
     figure, axes = _sheet(columns=end + 1.0 + _LEFT, levels=bottom)
+    up, skip = _UP[model.config.skip], _SKIP[model.config.skip]
     boxes = [_Box(axes, block, level, level, _ENCODER) for level, block in enumerate(encoder)]
     for shallow, deep in pairwise(boxes):
         _arrow(axes, shallow.below, deep.left, _POOL, bend=True)
@@ -110,8 +117,8 @@ def unet_diagram(model: UNet, input_size: int = 256, out: str | Path | None = No
     for i, block in enumerate(blocks[len(encoder) :]):
         level = bottom - 1 - i
         box = _Box(axes, block, bottom + 1 + i, level, _DECODER)
-        _arrow(axes, box.below, last.right, _UP, bend=True, backwards=True)
-        _arrow(axes, boxes[level].right, box.left, _SKIP)
+        _arrow(axes, box.below, last.right, up, bend=True, backwards=True)
+        _arrow(axes, boxes[level].right, box.left, skip)
         last = box
     logit = _Box(axes, head, end, 0, _HEAD)
     _arrow(axes, last.right, logit.left, _PLAIN)
@@ -123,10 +130,12 @@ def unet_diagram(model: UNet, input_size: int = 256, out: str | Path | None = No
     parameters = sum(parameter.numel() for parameter in model.parameters())
     title = f"U-Net, {parameters:,} parameters (sizes: channels × rows × columns)"
     figure.text(0.5, 1 - 0.08 / figure.get_figheight(), title, fontsize=11, ha="center", va="top")
-    layers = ", ".join(type(layer).__name__ for layer in model.encoder[0].children())
+    layers = [", ".join(type(layer).__name__ for layer in half[0].children()) for half in (model.encoder, model.decoder)
+              if len(half)]  # fmt: skip
+    sides = layers[0] if len(set(layers)) == 1 else f"{layers[0]}, on the way up {layers[-1]}"
     axes.legend(
-        handles=[Line2D([], [], color=way.colour, linestyle=way.line, label=way.name) for way in (_POOL, _UP, _SKIP)],
-        title=f"a block: {layers}; in each box: channels in → out",
+        handles=[Line2D([], [], color=way.colour, linestyle=way.line, label=way.name) for way in (_POOL, up, skip)],
+        title=f"a block: {sides}; in each box: channels in → out",
         loc="lower center", ncols=3, frameon=False, fontsize=8, title_fontsize=8,
     )  # fmt: skip
     if out is not None:
