@@ -74,13 +74,14 @@ def rows(changes: dict[str, Any]) -> dict[str, Recipe]:
         "slices drawn alike": strong.but(draw_by="slice"),
         "as many as there are": replace(strong, tumour_share=0.0),
         "each pixel for itself": strong.but(unet=replace(unet, patch=1)),
-        "skips added": strong.but(unet=replace(unet, skip="add")),
+        "skips concatenated": strong.but(unet=replace(unet, skip="concat")),
         "twice as wide": strong.but(unet=replace(unet, widths=tuple(2 * width for width in unet.widths))),
         "half the learning rate": strong.but(learning_rate=1e-3),
         "with neighbours": strong.but(neighbours=1),
         "windows to the end": replace(strong, whole_slices=0.0),
         "whole slices": strong.but(augmentation=replace(augmentation, window=0), batch_size=16),
         "no mirror image in prediction": replace(strong, test_mirror=False),
+        "no other zoom in prediction": replace(strong, test_zooms=()),
         "classic": recipe_named("classic").but(inner_val=0.0),
     }
 
@@ -129,7 +130,22 @@ def main() -> None:
         parser.error(f"no such rows: {', '.join(unknown)}; there are {', '.join(known)}")
     folds, seeds = ([int(number) for number in text.split(",")] for text in (args.folds, args.seeds))
     jobs = [Job(row, fold, seed, args.epochs) for seed in seeds for row in args.rows for fold in folds]
+    refuse_other_recipes(jobs, args)
     run_all([job for job in jobs if not record_file(args.out, job).exists()], args)
+
+
+def refuse_other_recipes(jobs: list[Job], args: argparse.Namespace) -> None:
+    """What was done by another version is not compared with what this one does."""
+    for job in jobs:
+        path = record_file(args.out, job)
+        if path.exists() and score.read_record(path).settings["recipe"] != to_dict(recipe_of(job, args)):
+            raise SystemExit(f"{path} is of another recipe than `{job.row}` now is: name another folder")
+
+
+def recipe_of(job: Job, args: argparse.Namespace) -> Recipe:
+    """What the job trains."""
+    recipe = rows(args.base)[job.row].but(seed=job.seed, epochs=job.epochs)
+    return recipe.but(epochs=max(1, round(recipe.epochs * LENGTHS.get(job.row, 1.0))))
 
 
 def run_all(jobs: list[Job], args: argparse.Namespace) -> None:
@@ -185,8 +201,7 @@ def run(job: Job, args: argparse.Namespace) -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = rows(args.base)[job.row].but(seed=job.seed, epochs=job.epochs)
-    recipe = recipe.but(epochs=max(1, round(recipe.epochs * LENGTHS.get(job.row, 1.0))))
+    recipe = recipe_of(job, args)
     folder = job.file(args.out, "run")
     result = train(
         args.processed,

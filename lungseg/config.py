@@ -126,6 +126,8 @@ class Recipe:
         whole_slices: share of the run, its end and at least its last epoch, in which training sees whole slices and not
             the augmentation's windows; they are not compiled.
         test_mirror: predict each slice and its mirror image, left for right, and take the mean.
+        test_zooms: predict each slice at these zooms too, above 1 enlarged, and take the mean (see
+            :mod:`lungseg.views`); validation while training sees neither these nor the mirror image.
         neighbours: slices on each side that are shown with each slice as further channels (see
             :mod:`lungseg.neighbours`); ``unet.in_channels`` has to be twice as many and one.
         neighbour_mm: from one of them to the next, millimetres.
@@ -152,6 +154,7 @@ class Recipe:
     average: float = 0.0
     whole_slices: float = 0.0
     test_mirror: bool = False
+    test_zooms: tuple[float, ...] = ()
     neighbours: int = 0
     neighbour_mm: float = 2.5
 
@@ -180,7 +183,13 @@ RECIPES: dict[str, Recipe] = {
     "strong": Recipe(
         name="strong",
         unet=UNetConfig(
-            widths=(32, 64, 96, 128, 160), norm="batch", patch=2, window_hu=(-1000.0, 400.0), prior=0.01, deep=2
+            widths=(32, 64, 96, 128, 160),
+            norm="batch",
+            patch=2,
+            window_hu=(-1000.0, 400.0),
+            prior=0.01,
+            deep=2,
+            skip="add",
         ),
         loss="dice_bce",
         optimizer="adamw",
@@ -202,6 +211,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         inner_val=0.0,
         test_mirror=True,
+        test_zooms=(1.25,),
         draw_by="patient",
         whole_slices=0.1,
     ),

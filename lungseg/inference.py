@@ -23,6 +23,7 @@ from .geometry import SliceGrid, slice_to_las
 from .manifest import settings_from
 from .neighbours import ALONE, MOST, MOST_MM, Neighbours
 from .unet import UNet
+from .views import ZOOMS, mean_probability, zooms_can_be_meant
 
 # Activations of `classic` take about 100 MB a slice of 256 x 256.
 SLICES_AT_A_TIME = {"cpu": 4, "mps": 8, "cuda": 32}
@@ -40,7 +41,8 @@ class Segmenter:
         config: how slices have to be made for it.
         description: of the model, for records: recipe, fold, checkpoint and its SHA-256; plain values.
         precision: of the forward pass (see ``device.autocast``).
-        mirror: predict the mirror image of each slice too, left for right, and take the mean of both probabilities.
+        mirror: predict the mirror image of each slice too, left for right, and take the mean of all probabilities.
+        zooms: at which each slice is predicted too (see :mod:`lungseg.views`).
         neighbours: slices that the network is shown together.
     """
 
@@ -52,6 +54,7 @@ class Segmenter:
     precision: str = "auto"
     mirror: bool = False
     neighbours: Neighbours = ALONE
+    zooms: tuple[float, ...] = ()
 
     @classmethod
     def load(
@@ -91,19 +94,20 @@ class Segmenter:
             net, config, digest = load_identified(path, device=target)
             weights = {"checkpoint": path.name, "sha256": digest}
         mirror = bool(config["recipe"].get("test_mirror", False))
-        neighbours = _neighbours(config["recipe"], net, path)
+        zooms, neighbours = _zooms(config["recipe"], path), _neighbours(config["recipe"], net, path)
         description = {
             "recipe": config["recipe"].get("name", ""),
             "fold": config.get("fold"),
             **weights,
             **({"test_mirror": True} if mirror else {}),
+            **({"test_zooms": list(zooms)} if zooms else {}),
             **({"neighbours": neighbours.count, "neighbour_mm": neighbours.apart_mm} if neighbours.count else {}),
             "trained_by": config.get("lungseg", ""),
         }
         settings = _settings(config, path)
         size = batch_size or SLICES_AT_A_TIME[target.type]
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(net, target, size, settings, description, mirror=mirror, neighbours=neighbours)
+        return cls(net, target, size, settings, description, mirror=mirror, neighbours=neighbours, zooms=zooms)
 
     def probabilities(
         self, slices: Iterable[np.ndarray], places: Sequence[int] | None = None, slice_mm: float = 1.0
@@ -127,9 +131,8 @@ class Segmenter:
         while batch := list(islice(rest, self.batch_size)):
             image = torch.from_numpy(np.stack(batch)).to(self.device, torch.float32)
             image = image if image.ndim == 4 else image[:, None].expand(-1, self.neighbours.channels, -1, -1)
-            found = self._forward(image).sigmoid()
-            if self.mirror:
-                found = (found + self._forward(image.flip(-1)).sigmoid().flip(-1)) / 2.0
+            with torch.inference_mode():
+                found = mean_probability(self._forward, image, mirror=self.mirror, zooms=self.zooms)
             waiting.append(fetched(found[:, 0]))
             if len(waiting) > ahead:  # a GPU works on one batch while the next is made and the last is used
                 yield from waiting.popleft()()
@@ -139,6 +142,21 @@ class Segmenter:
     @cached_property
     def _forward(self) -> Forward:
         return forward_of(self.net, self.device, self.precision)
+
+
+def _zooms(recipe: dict[str, Any], path: Path) -> tuple[float, ...]:
+    """What the recipe beside the weights in ``path`` says of zooms."""
+    found = recipe.get("test_zooms", ())
+    if zooms_can_be_meant(found):
+        return tuple(map(float, found))
+    raise IntegrityError.of(
+        "bad-settings",
+        "does not say at which zooms its network is shown a slice",
+        expected=ZOOMS,
+        found=str(found)[:200],
+        file=path,
+        mend="Copy it from where it came from again, or train again.",
+    )
 
 
 def _neighbours(recipe: dict[str, Any], net: UNet, path: Path) -> Neighbours:

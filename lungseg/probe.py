@@ -32,7 +32,7 @@ class NetworkRates:
     Args:
         device: its name.
         train_s: seconds of a training step of one batch: augmentation, forward, backward, optimizer, averaging.
-        forward_s: seconds a slice, of the network in use, with its mirror image where the recipe asks for it.
+        forward_s: seconds a slice, of the network in use, with all views that the recipe asks for.
         parameters: trainable values.
         gpu_bytes: memory of the GPU that was taken at most; 0 where there is none.
     """
@@ -104,7 +104,7 @@ def _training(module: LungSegmenter, recipe: Recipe, device: torch.device, size:
 def _forward(module: LungSegmenter, recipe: Recipe, device: torch.device, size: int, seconds: float) -> float:
     many = SLICES_AT_A_TIME[device.type]
     settings = PreprocessConfig(size=size)
-    options: dict[str, Any] = {"precision": recipe.precision, "mirror": recipe.test_mirror}
+    options: dict[str, Any] = {"precision": recipe.precision, "mirror": recipe.test_mirror, "zooms": recipe.test_zooms}
     shown = Neighbours(recipe.neighbours, recipe.neighbour_mm)
     segmenter = Segmenter(module.kept.eval(), device, many, settings, {}, **options, neighbours=shown)
     slices = [np.random.default_rng(number).random((size, size)).astype(np.float16) for number in range(many)]

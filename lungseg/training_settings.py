@@ -11,6 +11,7 @@ from .errors import LungsegError, UsageError
 from .neighbours import MOST, MOST_MM, Neighbours
 from .setting_types import check_types
 from .unet import check_unet
+from .views import ZOOMS, zooms_can_be_meant
 
 DEFAULT_FOLDS = 5
 LARGEST = 2**31 - 1  # of a count; torch keeps some of them in 64 bits, and multiplies them before
@@ -44,6 +45,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
     for name in ("tumour_share", "average", "whole_slices"):
         if not 0.0 <= getattr(recipe, name) < 1.0:
             raise _bad(name, "0 to below 1", getattr(recipe, name))
+    if not zooms_can_be_meant(recipe.test_zooms):
+        raise _bad("test_zooms", ZOOMS, recipe.test_zooms)
     channels = Neighbours(recipe.neighbours).channels
     if recipe.unet.in_channels != channels:
         expected = f"{channels}, for {recipe.neighbours} neighbours on each side"

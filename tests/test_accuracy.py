@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,28 @@ import numpy as np
 import pytest
 import torch
 
+from lungseg.config import to_dict
 from lungseg.dataset import LungDataset
+from lungseg.inference import Segmenter
 from lungseg.manifest import Manifest
 from lungseg.metrics import dice
 from lungseg.neighbours import Neighbours
 from lungseg.tuning import CaseCounts
 
+from .known_network import write_run
 from .processed import write_processed
+from .volumes import tree_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import ablation
 import accuracy_neighbours as stacks
 import accuracy_nnunet as nnunet
 import accuracy_recipe as recipe
 import accuracy_score as score
 import accuracy_settings as settings
 import accuracy_tables as tables
+import accuracy_views as views
 
 RNG = np.random.default_rng(0)
 
@@ -267,3 +275,26 @@ def test_of_a_set_of_slices_the_longest_run_with_tumour_is_kept(tmp_path: Path) 
     data = LungDataset(made, ["a"], neighbours=Neighbours(1, 2.0))
     whole = LungDataset(manifest, ["a"])
     assert torch.equal(data[1][0], torch.cat([whole[index][0] for index in (1, 2, 3)]))
+
+
+def test_a_run_with_other_views_is_the_same_network(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", write_processed(tmp_path / "slices", {f"lung_{n:03d}": [0, 3] for n in range(4)}))
+    before = tree_bytes(run)
+    views.with_views(run, tmp_path / "new", {"test_mirror": True, "test_zooms": [1.25]})
+    own, other = (Segmenter.load(folder, checkpoint="last", device="cpu") for folder in (run, tmp_path / "new"))
+    assert (own.mirror, own.zooms, other.mirror, other.zooms) == (False, (), True, (1.25,))
+    assert all(torch.equal(value, own.net.state_dict()[name]) for name, value in other.net.state_dict().items())
+    assert json.loads((tmp_path / "new/config.json").read_text())["recipe"]["test_zooms"] == [1.25]
+    assert tree_bytes(run) == before
+
+
+def test_records_of_another_recipe_are_not_taken_for_done(tmp_path: Path) -> None:
+    args = argparse.Namespace(out=tmp_path, base={})
+    job = ablation.Job("strong", 0, 0, None)
+    done = replace(
+        record("strong", 0, counted({"a": (1, 1, 1)})), settings={"recipe": to_dict(ablation.recipe_of(job, args))}
+    )
+    score.write_record(tmp_path, done)
+    ablation.refuse_other_recipes([job, ablation.Job("BCE alone", 0, 0, None)], args)
+    with pytest.raises(SystemExit, match="another recipe than `strong` now is"):
+        ablation.refuse_other_recipes([job], argparse.Namespace(out=tmp_path, base={"tumour_share": 0.8}))

@@ -105,7 +105,7 @@ def test_averaged_weights_and_the_mirror_image_are_used_by_the_run_and_travel_wi
     trained = network_weights(content)
     mean = {key: value * 0.5 if value.is_floating_point() else value for key, value in trained.items()}
     content["state_dict"] |= {f"averaged.net.{key}": value for key, value in mean.items()}
-    content["hyper_parameters"]["config"]["recipe"]["test_mirror"] = True
+    content["hyper_parameters"]["config"]["recipe"] |= {"test_mirror": True, "test_zooms": [1.5]}
     save_checkpoint(content, own / "checkpoints/best.ckpt")
     shared = export(own, tmp_path / "w.safetensors").weights
     image = np.random.default_rng(0).normal(0.1, 0.2, (16, 16)).astype(np.float16)
@@ -113,9 +113,10 @@ def test_averaged_weights_and_the_mirror_image_are_used_by_the_run_and_travel_wi
         segmenter = Segmenter.load(source, device="cpu")
         assert segmenter.mirror and not Segmenter.load(run, device="cpu").mirror
         assert all(torch.equal(value, mean[key]) for key, value in segmenter.net.state_dict().items())
-        plain = replace(segmenter, mirror=False)
+        assert segmenter.zooms == (1.5,) and segmenter.description["test_zooms"] == [1.5]
+        plain = replace(segmenter, mirror=False, zooms=())
         one, turned = plain.probabilities([image, image[:, ::-1].copy()])
-        both = next(segmenter.probabilities([image]))
+        both = next(replace(segmenter, zooms=()).probabilities([image]))
         np.testing.assert_allclose(both, (one + turned[:, ::-1]) / 2, atol=1e-6)
 
 

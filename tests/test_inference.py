@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from lungseg.checkpoint import load_checkpoint, save_checkpoint
 from lungseg.config import AIR, HU_MAX
 from lungseg.errors import IntegrityError, UsageError
 from lungseg.geometry import SliceGrid, slice_to_las
 from lungseg.inference import MaskVolume, Segmenter, check_threshold
+from lungseg.views import mean_probability
 
 from .known_network import write_run
 from .processed import write_processed
@@ -110,3 +115,24 @@ def test_the_mirror_image_is_predicted_too_and_turned_back(run: Path) -> None:
     both = next(replace(plain, mirror=True).probabilities([image]))
     one, other = plain.probabilities([image, image[:, ::-1].copy()])
     np.testing.assert_allclose(both, (one + other[:, ::-1]) / 2, atol=1e-6)
+
+
+def test_other_zooms_are_predicted_too(run: Path) -> None:
+    plain = Segmenter.load(run, device="cpu")
+    image = np.random.default_rng(0).normal(0.1, 0.1, (40, 40)).astype(np.float16)
+    found = next(replace(plain, zooms=(1.5,)).probabilities([image]))
+    with torch.inference_mode():
+        expected = mean_probability(plain.net, torch.from_numpy(image).float()[None, None], zooms=(1.5,))[0, 0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - next(plain.probabilities([image]))).max() > 1e-4
+
+
+@pytest.mark.parametrize("zooms", [[9.0], "1.25", [None]])
+def test_zooms_that_can_not_be_meant_are_refused(run: Path, tmp_path: Path, zooms: Any) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    content = load_checkpoint(own / "checkpoints/best.ckpt")
+    content["hyper_parameters"]["config"]["recipe"]["test_zooms"] = zooms
+    save_checkpoint(content, own / "checkpoints/best.ckpt")
+    with pytest.raises(IntegrityError, match="at which zooms"):
+        Segmenter.load(own, device="cpu")

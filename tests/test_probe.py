@@ -43,6 +43,11 @@ def test_a_mirror_image_in_prediction_costs_as_much_again() -> None:
     assert both.forward_s > 1.2 * one.forward_s
 
 
+def test_another_zoom_in_prediction_costs_its_pixels() -> None:
+    one, both = (probe(TINY.but(test_zooms=zooms), "cpu", size=96, seconds=0.2) for zooms in ((), (1.5,)))
+    assert both.forward_s > 1.5 * one.forward_s
+
+
 def test_a_larger_network_takes_longer() -> None:
     small = probe(TINY, "cpu", size=64, seconds=0.05)
     large = probe(TINY.but(unet=UNetConfig(widths=(64, 128))), "cpu", size=64, seconds=0.05)

@@ -168,9 +168,10 @@ def test_row_36_a_run_that_goes_on_with_another_torch_is_warned_of_and_says_so(
 def test_a_run_of_before_a_setting_existed_goes_on_with_its_default(run: Path, manifest: Manifest) -> None:
     config, split = config_of(manifest), make_split(manifest.labelled)
     record = json.loads((run / "config.json").read_text())
-    for name in ("average", "test_mirror", "draw_by"):
+    for name in ("average", "test_mirror", "test_zooms", "draw_by"):
         del record["recipe"][name]
-    del record["recipe"]["unet"]["deep"], record["recipe"]["augmentation"]["contrast"]
+    del record["recipe"]["unet"]["deep"], record["recipe"]["unet"]["skip"]
+    del record["recipe"]["augmentation"]["contrast"]
     (run / "config.json").write_text(json.dumps(record))
     refuse_other(run, config, split)
     with pytest.raises(UsageError, match=r"other settings: recipe\.average \(expected recipe\.average 0\.0"):

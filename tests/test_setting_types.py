@@ -28,7 +28,8 @@ def test_whole_numbers_are_numbers() -> None:
     ("where", "value", "expected"),
     [
         ("average", "x", "a number"), ("average", True, "a number"), ("tumour_share", [0.5], "a number"),
-        ("test_mirror", "no", "true or false"), ("draw_by", ["slice"], "slice or patient"), ("epochs", 3.0, "a whole"),
+        ("test_mirror", "no", "true or false"), ("test_zooms", 1.25, "(a number, ...)"),
+        ("draw_by", ["slice"], "slice or patient"), ("epochs", 3.0, "a whole"),
         ("name", 3, "text"), ("augmentation.contrast", 3, "(a number, a number)"),
         ("augmentation.contrast", [1, 2, 3], "(a number, a number)"), ("augmentation.noise_hu", None, "a number"),
         ("augmentation.window", 64.5, "a whole number"), ("unet.deep", True, "a whole number"),

@@ -295,7 +295,9 @@ def test_batches_of_an_epoch_can_be_limited(slices: Path, tmp_path: Path) -> Non
     assert result.epochs == 3
 
 
-@pytest.mark.parametrize(("name", "value"), [("whole_slices", 1.0), ("tumour_share", -0.1), ("average", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("whole_slices", 1.0), ("tumour_share", -0.1), ("average", 1.0), ("test_zooms", (9.0,))]
+)
 def test_shares_that_can_not_be_meant(slices: Path, tmp_path: Path, name: str, value: float) -> None:
     error = refused(UsageError, "bad-setting", slices, tmp_path / "run", recipe=TINY.but(**{name: value}))
     assert name in str(error)

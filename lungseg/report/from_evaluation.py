@@ -115,6 +115,8 @@ def _settings(summary: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     known = {
         "recipe": model.get("recipe"),
         "neighbours on each side": model.get("neighbours"),
+        "mirror images predicted too": "yes" if model.get("test_mirror") else None,
+        "other zooms predicted too": ", ".join(f"{zoom:g}" for zoom in model.get("test_zooms", ())),
         "fold": None if summary.get("fold") is None else f"{summary['fold']} of {summary.get('n_folds')}",
         "folds by": summary.get("folds"),
         "checkpoint": model.get("checkpoint"),

@@ -42,6 +42,8 @@ def write_prediction_page(out: str | Path, record: Mapping[str, Any], view: Case
         shown = {
             "recipe": model.get("recipe"),
             "neighbours on each side": model.get("neighbours"),
+            "mirror images predicted too": "yes" if model.get("test_mirror") else None,
+            "other zooms predicted too": ", ".join(f"{zoom:g}" for zoom in model.get("test_zooms", ())),
             "fold": model.get("fold"),
             "weights' SHA-256": model.get("sha256"),
             "threshold": settings.get("threshold"),
