@@ -81,7 +81,7 @@ def rows(changes: dict[str, Any]) -> dict[str, Recipe]:
         "windows to the end": replace(strong, whole_slices=0.0),
         "whole slices": strong.but(augmentation=replace(augmentation, window=0), batch_size=16),
         "no mirror image in prediction": replace(strong, test_mirror=False),
-        "no other zoom in prediction": replace(strong, test_zooms=()),
+        "another zoom in prediction": replace(strong, test_zooms=(1.25,)),
         "classic": recipe_named("classic").but(inner_val=0.0),
     }
 

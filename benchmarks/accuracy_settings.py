@@ -17,7 +17,7 @@ import accuracy_score as score
 import numpy as np
 
 from lungseg.probability_map import levels_of
-from lungseg.tuning import CaseCounts, choose, count
+from lungseg.tuning import SMALLEST_SHARES, CaseCounts, choose, count
 
 ENDING = ", settings of the other folds"
 FILE = "settings.json"
@@ -45,11 +45,14 @@ def write(path: Path, cases: Sequence[CaseCounts]) -> None:
 
 
 def read(path: Path) -> list[CaseCounts]:
-    """The inverse of :func:`write`."""
+    """The inverse of :func:`write`, without shares that are no longer tried."""
     values = json.loads(path.read_text("utf-8"))
-    settings = tuple(values["thresholds"]), (0.0,), tuple(values["smallest_shares"])
+    shares = tuple(share for share in values["smallest_shares"] if share <= SMALLEST_SHARES[-1])
+    settings, kept = (tuple(values["thresholds"]), (0.0,), shares), len(shares)
     return [
-        CaseCounts(case, one["truth"], *(np.array(one[name])[:, None] for name in ("overlap", "found")), *settings)
+        CaseCounts(
+            case, one["truth"], *(np.array(one[name])[:, None, :kept] for name in ("overlap", "found")), *settings
+        )
         for case, one in values["cases"].items()
     ]
 

@@ -38,7 +38,8 @@ HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "accuracy_gpu.json"
 ON_CPU = HERE / "results" / "accuracy_cpu.json"
 # Studies of ingredients, by what follows `ablation` in the names of file and table.
-STUDIES = ("", "_24_epochs", "_cpu")
+STUDIES = ("", "_24_epochs", "_cpu", "_views")
+BEFORE = HERE / "results" / "accuracy_cpu_before.json"  # `strong` as it was, on a quicker processor
 PAGE = HERE.parent / "docs" / "accuracy.md"
 README = HERE.parent / "README.md"
 # Rows that the table has in any case, in this order; others follow by name.
@@ -164,9 +165,11 @@ def tables(values: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]] |
 
 def write() -> None:
     """Put the tables between their markers in docs/accuracy.md, and the one of CPUs in README.md as well."""
-    values, on_cpu = _read(RESULT), _read(ON_CPU)
+    values = _read(RESULT)
     made = tables(values, {f"accuracy_ablation{study}": _read(study_file(study)) for study in STUDIES})
-    made["accuracy_cpu"] = _system_rows(sorted(on_cpu.get("systems", {})), on_cpu.get("systems", {})) + _source(on_cpu)
+    for name, on_cpu in (("accuracy_cpu", _read(ON_CPU)), ("accuracy_cpu_before", _read(BEFORE))):
+        found = on_cpu.get("systems", {})
+        made[name] = _system_rows(sorted(found), found) + _source(on_cpu)
     for name, content in made.items():
         write_between(PAGE, name, content)
     write_between(README, "accuracy_cpu", made["accuracy_cpu"])

@@ -283,18 +283,27 @@ def _between(values: list[float]) -> str:
 
 
 def _recipes_table(_: dict[str, Any]) -> str:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     from lungseg.unet import UNet, parameter_count
+
+    def operations(net: torch.nn.Module) -> float:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            net(torch.zeros(1, 1, 256, 256))
+        return float(counter.get_total_flops())
 
     rows = [
         (
             f"`{name}`",
             f"{parameter_count(UNet(recipe.unet)):,}",
+            f"{operations(UNet(recipe.unet)) / 1e9:.1f} GFLOP",
             f"{recipe.loss}, {recipe.optimizer} {recipe.learning_rate:g}",
             f"{recipe.epochs} of batch {recipe.batch_size}",
         )
         for name, recipe in RECIPES.items()
     ]
-    return _table(("recipe", "parameters", "loss, optimizer", "epochs"), rows)
+    return _table(("recipe", "parameters", "forward pass of a slice", "loss, optimizer", "epochs"), rows)
 
 
 def _shards_table(values: dict[str, Any]) -> str:

@@ -211,7 +211,6 @@ RECIPES: dict[str, Recipe] = {
         ),
         inner_val=0.0,
         test_mirror=True,
-        test_zooms=(1.25,),
         draw_by="patient",
         whole_slices=0.1,
     ),
