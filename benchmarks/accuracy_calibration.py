@@ -76,7 +76,8 @@ def table(values: Mapping[str, Any]) -> str:
             ("pixels; of them tumour", f"{values['pixels']:,}; {share:.0%}")]  # fmt: skip
     lines = "".join(f"| {name} | {found} |\n" for name, found in rows)
     source = (f"\nMeasured {values['date']} on {values['patients']} held-out patients of the slice sets; trained "
-              f"{values['minutes']:.0f} minutes a fold on {where(values['machine'])}.\n")  # fmt: skip
+              f"{values['minutes']:.0f} minutes a fold, {values['machine'].get('folds_side_by_side', 1)} at a time, on "
+              f"{where(values['machine'])}.\n")  # fmt: skip
     return f"| `{values['row']}`, pixels with 0.05 < p < 0.95 | out of fold |\n| --- | --- |\n{lines}{source}"
 
 

@@ -77,7 +77,8 @@ def measured(folder: Path, volumes: Path, device: str) -> dict[str, Any]:
     seen = {case for run in runs for case in Split.read(run / "run" / "splits.json").train}
     if both := seen & {case.name for case in cases}:
         raise SystemExit(f"{', '.join(sorted(both))} were trained on: nothing can be said of them")
-    settings = (PLAIN, best_setting(runs))
+    best = best_setting(runs)
+    settings = (PLAIN, replace(best, smallest_share=0.0), best)
     ensemble = Ensemble(members, members[0].config, {})
     return {
         "date": datetime.date.today().isoformat(),

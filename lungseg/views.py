@@ -1,8 +1,8 @@
 """What a trained network is shown of a slice: the slice, its mirror image, and both at other zooms.
 
-The mean of its answers is better than one of them (test-time augmentation).  Of each view logits are brought back to
-the slice, and between views probabilities are averaged: where the network is very sure of nothing at one zoom, the
-others can still say tumour.
+The mean of its answers may be better than one of them (test-time augmentation).  Of each view logits are brought back
+to the slice, and between views probabilities are averaged: where the network is very sure at one zoom that there is no
+tumour, the others can still say tumour.
 """
 
 from __future__ import annotations
