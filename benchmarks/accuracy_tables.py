@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from accuracy_score import FoldRecord, read_records
-from accuracy_settings import chosen_elsewhere
+from accuracy_settings import ENDING, chosen_elsewhere
 from speed_tables import between as write_between
 
 from lungseg.comparison import compare
@@ -185,10 +185,10 @@ def _on_cpu_rows(values: Mapping[str, Any]) -> str:
 def _since(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """What `strong` on a CPU is now minus what it was, patient by patient: at 0.5, and with what other folds choose."""
     apart: dict[str, dict[str, Any] | None] = {}
-    for name, was in zip(*(sorted(values.get("systems", {})) for values in (now, before)), strict=True):
-        dice, other = ({case["case"]: case[key] for case in values["cases"] if key in case}
+    for name, was in (("strong", "strong"), (f"strong{ENDING}", "strong, threshold of the other folds")):
+        dice, other = ({case["case"]: case[key] for case in values.get("cases", ()) if key in case}
                        for values, key in ((now, name), (before, was)))  # fmt: skip
-        apart[was] = difference(name, dice, was, other, now["smallest_quarter"])
+        apart[was] = difference(name, dice, was, other, now.get("smallest_quarter", ()))
     return _difference_rows(list(apart), apart, "`strong` as it is now, minus what it was:")
 
 

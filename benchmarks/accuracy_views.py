@@ -11,7 +11,6 @@ finds them finished, and predicts and scores them.  The time of training that it
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from typing import Any
 from ablation import Job, rows
 
 from lungseg.checkpoint import FOLDER, load_checkpoint, save_checkpoint
-from lungseg.run_folder import finished
+from lungseg.records import write_json
+from lungseg.run_folder import CONFIG, finished, read_config
 
 
 def with_views(run: Path, new: Path, views: dict[str, Any]) -> None:
@@ -33,9 +33,9 @@ def with_views(run: Path, new: Path, views: dict[str, Any]) -> None:
     making = new.with_name(f"{new.name}.part")
     shutil.rmtree(making, ignore_errors=True)
     shutil.copytree(run, making)
-    config = json.loads((run / "config.json").read_text("utf-8"))
+    config = read_config(run)
     config["recipe"] |= views
-    (making / "config.json").write_text(json.dumps(config, indent=1))
+    write_json(making / CONFIG, config)
     for path in (making / FOLDER).glob("*.ckpt"):
         content = load_checkpoint(path)
         content["hyper_parameters"]["config"]["recipe"] |= views

@@ -293,11 +293,12 @@ def _recipes_table(_: dict[str, Any]) -> str:
             net(torch.zeros(1, 1, 256, 256))
         return float(counter.get_total_flops())
 
+    nets = {name: UNet(recipe.unet) for name, recipe in RECIPES.items()}
     rows = [
         (
             f"`{name}`",
-            f"{parameter_count(UNet(recipe.unet)):,}",
-            f"{operations(UNet(recipe.unet)) / 1e9:.1f} GFLOP",
+            f"{parameter_count(nets[name]):,}",
+            f"{operations(nets[name]) / 1e9:.1f} GFLOP",
             f"{recipe.loss}, {recipe.optimizer} {recipe.learning_rate:g}",
             f"{recipe.epochs} of batch {recipe.batch_size}",
         )

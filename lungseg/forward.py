@@ -103,8 +103,9 @@ def _fused(net: UNet) -> UNet:
         for blocks in (fused.encoder, fused.decoder):
             for number, block in enumerate(blocks):
                 assert isinstance(block, Convolutions)
-                starts = [at for at, layer in enumerate(block) if isinstance(layer, nn.Conv2d)]
-                blocks[number] = nn.Sequential(*(_conv_relu(list(block)[at : at + 2]) for at in starts))
+                layers = list(block)
+                starts = [at for at, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+                blocks[number] = nn.Sequential(*(_conv_relu(layers[at : at + 2]) for at in starts))
         fused.narrow.to(torch.bfloat16)
         fused.head.to(torch.bfloat16)
     return fused.eval()

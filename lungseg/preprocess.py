@@ -1,7 +1,7 @@
 """Scans to slices: the stage behind ``lungseg preprocess``.
 
 This module is imported without numpy and OpenCV, which take a third of a second: whoever does a case imports them, and
-a process that leaves all cases to workers starts these at once.  Where they can not be imported, that is found by then.
+a process that leaves all cases to workers starts these at once.  That they can not be imported is found only then.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def preprocess(
             require_free_space(out, missing // 2, stage=STAGE)
         tasks = {case.name: _task(case, tree, out, config, shared=executor is not None) for case in tree.cases}
         threads = 1 if workers else cores()
-        workers = min(len(tasks), workers or worth_workers(sizes.values()))
+        workers = workers or worth_workers(sizes.values())
         outcomes = run_cases(_one_case, tasks, workers=workers, threads=threads, executor=executor)
         try:
             done = gather(progress(outcomes, what="slicing", total=len(tasks)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
@@ -67,9 +66,9 @@ def test_a_box_a_block_and_an_arrow_a_step(widths: tuple[int, ...]) -> None:
     assert sum(isinstance(patch, FancyArrowPatch) for patch in patches) == 3 * steps + 2
 
 
-@pytest.mark.parametrize("skip", ["concat", "add"])
-def test_all_that_is_drawn_lies_on_the_sheet(skip: Literal["concat", "add"]) -> None:
-    figure = unet_diagram(UNet(UNetConfig(norm="batch", skip=skip)), input_size=32)
+@pytest.mark.parametrize("config", [UNetConfig(), UNetConfig(norm="batch"), UNetConfig(norm="batch", skip="add")])
+def test_all_that_is_drawn_lies_on_the_sheet(config: UNetConfig) -> None:
+    figure = unet_diagram(UNet(config), input_size=32)
     figure.canvas.draw()
     legend = figure.axes[0].get_legend()
     for text in (*figure.texts, *figure.axes[0].texts, *legend.get_texts(), legend.get_title()):
